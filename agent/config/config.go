@@ -61,7 +61,7 @@ type Board struct {
 type Uplink struct {
 	Endpoint       string   `toml:"endpoint" env:"TIDEMILL_ENDPOINT"` // host:port
 	Security       string   `toml:"security"`                         // see the constants below
-	CA             string   `toml:"ca" env:"TIDEMILL_CA" path:"yes"`  // or SystemRoots
+	CA             string   `toml:"ca" env:"TIDEMILL_CA" path:"yes"`  // or systemRoots
 	Cert           string   `toml:"cert" env:"TIDEMILL_CERT" path:"yes"`
 	Key            string   `toml:"key" env:"TIDEMILL_KEY" path:"yes"`
 	User           string   `toml:"user" env:"TIDEMILL_USER"`
@@ -88,8 +88,8 @@ const (
 	Plaintext = "plaintext"  // neither: everybody on the way can read and change what is sent
 )
 
-// SystemRoots in place of a path takes the CAs that the system trusts.
-const SystemRoots = "system"
+// systemRoots in place of a path takes the CAs that the system trusts.
+const systemRoots = "system"
 
 // Spool says how much is kept while there is no connection.
 type Spool struct {
@@ -202,7 +202,7 @@ func Load(src Source) (Config, error) {
 	c.derive()
 	errs = append(errs, c.check(errs, src.CheckOptions)...)
 	if src.Files {
-		errs = append(errs, c.Files()...)
+		errs = append(errs, c.files()...)
 	}
 	slices.SortStableFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return c, errors.Join(errs...)

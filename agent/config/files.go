@@ -10,11 +10,11 @@ import (
 	"github.com/tidemill/tidemill/agent/secretfile"
 )
 
-// Files returns what is wrong with the files that c names: what is not there,
+// files returns what is wrong with the files that c names: what is not there,
 // cannot be read, is others' to read, or does not fit together. Each error begins
 // with its key. Load leaves them alone, since a file may come later and be renewed
 // while the agent runs.
-func (c *Config) Files() (errs []error) {
+func (c *Config) files() (errs []error) {
 	no := func(key string, err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", key, err))

@@ -227,7 +227,7 @@ func (b *bridge) do(by string, p *packets.PublishPacket) (topic string, answer [
 		return p.TopicName + "/accepted", text
 	}
 	reject := func(status int, code string) (string, []byte) {
-		text, _ := json.Marshal(Rejected{status, code, "for a test"})
+		text, _ := json.Marshal(rejected{status, code, "for a test"})
 		return p.TopicName + "/rejected", text
 	}
 	parts := strings.Split(p.TopicName, "/")

@@ -24,13 +24,13 @@ var errRefused = errors.New("refused")
 const invalidToken = "InvalidCertificateOwnershipToken"
 
 // A Rejected is a request that was understood and refused.
-type Rejected struct {
+type rejected struct {
 	Status  int    `json:"statusCode"` // as of HTTP
 	Code    string `json:"errorCode"`
 	Message string `json:"errorMessage"`
 }
 
-func (e *Rejected) Error() string {
+func (e *rejected) Error() string {
 	return fmt.Sprintf("refused: %d %s: %s", e.Status, e.Code, e.Message)
 }
 
@@ -157,7 +157,7 @@ func (x *exchange) ask(ctx context.Context, topic string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, x.w.o.Timeout)
 	defer cancel()
 	err := x.request(ctx, topic, in, out)
-	var no *Rejected
+	var no *rejected
 	if err != nil && !errors.As(err, &no) {
 		x.close() // the answer may still come, and is none of the next request
 	}
@@ -196,7 +196,7 @@ func (x *exchange) request(ctx context.Context, topic string, in, out any) error
 			case topic + "/accepted":
 				return json.Unmarshal(m.Payload(), out)
 			case topic + "/rejected":
-				no := &Rejected{}
+				no := &rejected{}
 				if err := json.Unmarshal(m.Payload(), no); err != nil {
 					return err
 				}

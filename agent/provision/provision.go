@@ -295,7 +295,7 @@ func (w *work) run(ctx context.Context, thing string) (*Identity, error) {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	out, err := w.outcome(ctx, x, p)
-	var no *Rejected
+	var no *rejected
 	if errors.As(err, &no) && no.Code == invalidToken {
 		// It has expired. What came of it, if anything, is retired at the end.
 		w.o.Log.Warn("the certificate waited too long and is given up for a new one", "certificate", p.ID)
@@ -477,7 +477,7 @@ func (w *work) retire(ctx context.Context, id *Identity) error {
 		err := x.ask(ctx, "$tidemill/certificates/"+old+"/retire/json", struct{}{}, &struct{}{})
 		// One that is not there any more, or never came to be of this thing, is
 		// as good as retired.
-		if no := (*Rejected)(nil); errors.As(err, &no) && (no.Status == 404 || no.Status == 403) {
+		if no := (*rejected)(nil); errors.As(err, &no) && (no.Status == 404 || no.Status == 403) {
 			w.o.Log.Info("the old certificate is not there to be retired", "certificate", old, "err", err)
 			err = nil
 		}

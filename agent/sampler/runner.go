@@ -326,7 +326,7 @@ func (r *runner) obey(ctx context.Context, sn hal.Sensor, chs []hal.Channel, o *
 		}
 	}
 	if !ok || channel == "" {
-		o.err = fmt.Errorf("%w: %s", ErrNotOutput, r.spec.Name)
+		o.err = fmt.Errorf("%w: %s", errNotOutput, r.spec.Name)
 		return
 	}
 	if o.ctx.Err() != nil { // nobody waits for it any more

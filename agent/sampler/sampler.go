@@ -67,8 +67,8 @@ type Status struct {
 
 // Errors of SetEvery and SetOutput.
 var (
-	ErrUnknown   = errors.New("sampler: no such sensor")
-	ErrNotOutput = errors.New("sampler: not an output")
+	errUnknown   = errors.New("sampler: no such sensor")
+	errNotOutput = errors.New("sampler: not an output")
 )
 
 // A Sampler is made by New and works in Run. Its methods may be called from
@@ -176,7 +176,7 @@ func (s *Sampler) find(name string) (*runner, error) {
 	defer s.mu.Unlock()
 	r, ok := s.runners[name]
 	if !ok {
-		return nil, fmt.Errorf("%w: %s", ErrUnknown, name)
+		return nil, fmt.Errorf("%w: %s", errUnknown, name)
 	}
 	return r, nil
 }

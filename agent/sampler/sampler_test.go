@@ -227,7 +227,7 @@ func TestSetAndChange(t *testing.T) {
 		if st := s.Status()[0]; st.Level == nil || !*st.Level || !st.Output {
 			t.Errorf("%+v", st)
 		}
-		if _, err := s.SetOutput(t.Context(), "other", true); !errors.Is(err, ErrUnknown) {
+		if _, err := s.SetOutput(t.Context(), "other", true); !errors.Is(err, errUnknown) {
 			t.Error(err)
 		}
 		if err := s.SetEvery("out", time.Second); err != nil {

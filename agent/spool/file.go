@@ -190,7 +190,7 @@ func openFile(path string, readOnly bool) (db *bbolt.DB, lastLost bool, err erro
 		db.AllocSize = 1 << 20 // grow by so much, not by 16 MiB
 		return db, lastLost, nil
 	case errors.Is(err, berrors.ErrTimeout):
-		return nil, false, fmt.Errorf("%w: %s", ErrLocked, path)
+		return nil, false, fmt.Errorf("%w: %s", errLocked, path)
 	case errors.Is(err, errDamaged), errors.As(err, &number), errors.As(err, &pathErr):
 		return nil, false, err
 	}
@@ -220,7 +220,7 @@ func checkFile(path string, readOnly bool) (lastLost bool, err error) {
 			return false, fmt.Errorf("lock %s: %w", path, err)
 		}
 		if time.Since(start) >= lockTimeout {
-			return false, fmt.Errorf("%w: %s", ErrLocked, path)
+			return false, fmt.Errorf("%w: %s", errLocked, path)
 		}
 	}
 	info, err := f.Stat()

@@ -24,7 +24,7 @@ func (s *Spool) Flush() error {
 	if more && err == nil { // what gathered while flushes failed
 		_, err = s.flushOnce(clock)
 	}
-	if errors.Is(err, ErrClosed) {
+	if errors.Is(err, errClosed) {
 		return err
 	}
 	s.note(err)
@@ -51,7 +51,7 @@ func (s *Spool) flush(clock telemetry.Clock) (db *bbolt.DB, more bool, err error
 	closed, lost, known, gone := s.closed, s.db == nil, s.st, maps.Clone(s.gone)
 	s.mu.Unlock()
 	if closed {
-		return nil, false, ErrClosed
+		return nil, false, errClosed
 	}
 	if lost { // there was no room for a salvage: perhaps now
 		if err := s.take(s.open(known, gone)); err != nil {

@@ -153,7 +153,7 @@ func TestSalvageThatFailsWhileRunning(t *testing.T) {
 func TestSalvagedFileIsTaken(t *testing.T) {
 	for _, removed := range []bool{false, true} {
 		path := filepath.Join(t.TempDir(), "spool.db")
-		s := open(t, path, Options{Overflow: RefuseNew, MaxBytes: MinMaxBytes})
+		s := open(t, path, Options{Overflow: RefuseNew, MaxBytes: minMaxBytes})
 		add(t, s, 1)
 		flushed(t, s)
 		db := s.db

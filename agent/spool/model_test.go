@@ -141,7 +141,7 @@ func TestModelOverflow(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	s := open(t, filepath.Join(t.TempDir(), "spool.db"), Options{MaxBytes: MinMaxBytes})
+	s := open(t, filepath.Join(t.TempDir(), "spool.db"), Options{MaxBytes: minMaxBytes})
 	sizes := make(map[uint64]int)
 	var seq, oldest uint64 = 0, 1
 	for i := range 300 {
@@ -159,7 +159,7 @@ func TestModelOverflow(t *testing.T) {
 		sizes[seq] = len(p)
 		sum := 0
 		for at := seq; at >= oldest; at-- {
-			if sum += sizes[at]; sum > MinMaxBytes {
+			if sum += sizes[at]; sum > minMaxBytes {
 				oldest = at + 1
 				break
 			}

@@ -16,7 +16,7 @@ import (
 
 // Next returns the oldest batch with a sequence number above after that is
 // durable and not acknowledged, and blocks until there is one, ctx ends (its
-// error) or the spool is closed (ErrClosed). payload is the caller's.
+// error) or the spool is closed (errClosed). payload is the caller's.
 //
 // Several batches may be in flight: call Next with the last one taken. After a
 // reconnect begin again with 0. A batch in flight may be dropped by a limit.
@@ -29,7 +29,7 @@ func (s *Spool) Next(ctx context.Context, after uint64) (seq uint64, payload []b
 		db, durable, changed, closed := s.db, s.st.seq, s.changed, s.closed
 		s.mu.Unlock()
 		if closed {
-			return 0, nil, ErrClosed
+			return 0, nil, errClosed
 		}
 		if db != nil { // else the next flush makes a new file
 			seq, payload, err = s.find(db, after, durable)
@@ -83,7 +83,7 @@ func (s *Spool) find(db *bbolt.DB, after, durable uint64) (seq uint64, payload [
 	case err == nil:
 		return seq, payload, nil
 	case errors.Is(err, berrors.ErrDatabaseNotOpen):
-		return 0, nil, ErrClosed
+		return 0, nil, errClosed
 	case errors.Is(err, errDamaged):
 		s.flushing.Lock()
 		defer s.flushing.Unlock()
@@ -218,7 +218,7 @@ func (s *Spool) waitingBytes() uint64 {
 }
 
 // Inspect reads the sums of a spool file that no process has open, and changes
-// nothing: ErrLocked when one has it. A damaged file is an error here.
+// nothing: errLocked when one has it. A damaged file is an error here.
 func Inspect(path string) (Stats, error) {
 	out, _, err := inspect(path, nil)
 	return out, err

@@ -44,14 +44,14 @@ import (
 
 // Errors of this package; match with errors.Is.
 var (
-	// ErrFull is Append's answer when a reading has no room: the spool is at
+	// errFull is Append's answer when a reading has no room: the spool is at
 	// its limit under RefuseNew, or the memory is full and the file can't be
 	// written. The reading is lost and counted; later ones may be taken again.
-	ErrFull = errors.New("spool: full")
-	// ErrClosed follows Close.
-	ErrClosed = errors.New("spool: closed")
-	// ErrLocked means that another process has the file.
-	ErrLocked = errors.New("spool: in use by another process")
+	errFull = errors.New("spool: full")
+	// errClosed follows Close.
+	errClosed = errors.New("spool: closed")
+	// errLocked means that another process has the file.
+	errLocked = errors.New("spool: in use by another process")
 )
 
 // Policy says what gives way when the spool is full.
@@ -60,14 +60,14 @@ type Policy uint8
 // The policies.
 const (
 	DropOldest Policy = iota // the oldest batches, acknowledged or not
-	RefuseNew                // new readings: Append returns ErrFull
+	RefuseNew                // new readings: Append returns errFull
 )
 
 // The defaults and bounds of Options.
 const (
-	DefaultFlushEvery = 5 * time.Second
-	DefaultMaxBytes   = 64 << 20
-	MinMaxBytes       = telemetry.MaxBytes
+	defaultFlushEvery = 5 * time.Second
+	defaultMaxBytes   = 64 << 20
+	minMaxBytes       = telemetry.MaxBytes
 
 	// maxBytes32 bounds the file on 32-bit machines, where bbolt maps the
 	// whole of it into 2 or 3 GiB of address space, twice while it grows.
@@ -92,10 +92,10 @@ const (
 
 // Options of a Spool. The zero value is usable.
 type Options struct {
-	// FlushEvery is the time between commits: 0 means DefaultFlushEvery.
+	// FlushEvery is the time between commits: 0 means defaultFlushEvery.
 	FlushEvery time.Duration
-	// MaxBytes limits the payload bytes in the file: 0 means DefaultMaxBytes,
-	// the least is MinMaxBytes, on 32-bit machines the most is 256 MiB. The
+	// MaxBytes limits the payload bytes in the file: 0 means defaultMaxBytes,
+	// the least is minMaxBytes, on 32-bit machines the most is 256 MiB. The
 	// file itself gets up to 2.3 times as large (measured, batches of 1 KB), since
 	// bbolt writes whole pages, and never shrinks.
 	MaxBytes int64
@@ -117,16 +117,16 @@ type Options struct {
 func (o *Options) check() error {
 	var errs []error
 	if o.FlushEvery == 0 {
-		o.FlushEvery = DefaultFlushEvery
+		o.FlushEvery = defaultFlushEvery
 	}
 	if o.FlushEvery < 0 {
 		errs = append(errs, fmt.Errorf("spool.flush_every: %v, want more than 0", o.FlushEvery))
 	}
 	if o.MaxBytes == 0 {
-		o.MaxBytes = DefaultMaxBytes
+		o.MaxBytes = defaultMaxBytes
 	}
-	if o.MaxBytes < MinMaxBytes {
-		errs = append(errs, fmt.Errorf("spool.max_bytes: %d, want at least %d", o.MaxBytes, MinMaxBytes))
+	if o.MaxBytes < minMaxBytes {
+		errs = append(errs, fmt.Errorf("spool.max_bytes: %d, want at least %d", o.MaxBytes, minMaxBytes))
 	}
 	if strconv.IntSize == 32 && o.MaxBytes > maxBytes32 {
 		errs = append(errs, fmt.Errorf("spool.max_bytes: %d, want at most %d on a 32-bit machine", o.MaxBytes,
@@ -205,7 +205,7 @@ type departure struct {
 // exist. A damaged file is set aside, and what can be read of it is kept; where
 // that has no room the file stays as it is, Stats has a Failure, and each flush
 // looks whether there is room now. Errors are those of Options, of the file
-// system, and ErrLocked when another process has the file, after a second.
+// system, and errLocked when another process has the file, after a second.
 // Open reads all that the file holds; it starts no goroutine.
 func Open(path string, o Options) (*Spool, error) {
 	if err := o.check(); err != nil {
@@ -346,21 +346,21 @@ func abandon(db *bbolt.DB, cause error) {
 }
 
 // Append adds one reading to the memory: durable at the next flush. See
-// telemetry.Builder.Add for the arguments and ErrInvalid; ErrFull and ErrClosed
+// telemetry.Builder.Add for the arguments and ErrInvalid; errFull and errClosed
 // are this package's. It keeps neither slice.
 //
 // It does not block but for memory that is full before its time, at eight
 // batches' worth: then it flushes first. While the file can't be written, full
-// memory is ErrFull at once.
+// memory is errFull at once.
 func (s *Spool) Append(sensor string, chs []telemetry.Channel, t int64, vals []telemetry.Value) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return ErrClosed
+		return errClosed
 	}
 	if s.o.Overflow == RefuseNew && s.waitingBytes() >= uint64(s.o.MaxBytes) {
 		s.refused++
-		return fmt.Errorf("%w: %d bytes wait to be sent", ErrFull, s.waitingBytes())
+		return fmt.Errorf("%w: %d bytes wait to be sent", errFull, s.waitingBytes())
 	}
 	err := s.cur.Add(sensor, chs, t, vals)
 	if errors.Is(err, telemetry.ErrTooLarge) && s.cur.Readings() > 0 {
@@ -388,7 +388,7 @@ func (s *Spool) seal() error {
 		}
 		switch {
 		case s.closed:
-			return ErrClosed
+			return errClosed
 		case s.cur.Readings() == 0:
 			return nil // the flush took it
 		case s.failure != nil || 1+len(s.full)+s.writing >= maxBuilders:
@@ -398,7 +398,7 @@ func (s *Spool) seal() error {
 				s.o.Log.Error("spool: memory is full too: new readings are refused until the file can be written",
 					"path", s.path, "readings", s.pending)
 			}
-			return fmt.Errorf("%w: %d readings in memory can't be written", ErrFull, s.pending)
+			return fmt.Errorf("%w: %d readings in memory can't be written", errFull, s.pending)
 		}
 	}
 	s.full = append(s.full, s.cur)
@@ -438,7 +438,7 @@ func (s *Spool) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-s.kick:
 		}
-		if err := s.Flush(); errors.Is(err, ErrClosed) {
+		if err := s.Flush(); errors.Is(err, errClosed) {
 			return err
 		}
 		timer.Reset(s.interval())
@@ -452,10 +452,10 @@ func (s *Spool) interval() time.Duration {
 }
 
 // SetFlushEvery changes the time between commits, from now on; 0 or less means
-// DefaultFlushEvery.
+// defaultFlushEvery.
 func (s *Spool) SetFlushEvery(d time.Duration) {
 	if d <= 0 {
-		d = DefaultFlushEvery
+		d = defaultFlushEvery
 	}
 	s.mu.Lock()
 	s.every = d

@@ -147,10 +147,10 @@ func TestAppendNextAck(t *testing.T) {
 	if err := errors.Join(s.Close(), os.Chmod(path, 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.Next(t.Context(), 0); err != ErrClosed {
+	if _, _, err := s.Next(t.Context(), 0); err != errClosed {
 		t.Fatalf("Next: %v", err)
 	}
-	if err := s.Append("a", nil, 0, nil); err != ErrClosed {
+	if err := s.Append("a", nil, 0, nil); err != errClosed {
 		t.Fatalf("Append: %v", err)
 	}
 
@@ -170,10 +170,10 @@ func TestAppendNextAck(t *testing.T) {
 	if seq, _ := take(t, s, 3); seq != 4 {
 		t.Fatalf("new batch is %d, want 4", seq)
 	}
-	if _, err := Open(path, Options{Log: quiet}); !errors.Is(err, ErrLocked) {
+	if _, err := Open(path, Options{Log: quiet}); !errors.Is(err, errLocked) {
 		t.Fatalf("second Open: %v", err)
 	}
-	if _, err := Inspect(path); !errors.Is(err, ErrLocked) {
+	if _, err := Inspect(path); !errors.Is(err, errLocked) {
 		t.Fatalf("Inspect of an open file: %v", err)
 	}
 }
@@ -217,7 +217,7 @@ func fat(t testing.TB, s *Spool, seed int64, bytes int) error {
 func TestDropOldest(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spool.db")
 	var log bytes.Buffer
-	s := open(t, path, Options{MaxBytes: MinMaxBytes, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	s := open(t, path, Options{MaxBytes: minMaxBytes, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	for i := range int64(400) {
 		if err := fat(t, s, i, 1000); err != nil {
 			t.Fatal(err)
@@ -225,14 +225,14 @@ func TestDropOldest(t *testing.T) {
 		flushed(t, s)
 	}
 	st := s.Stats()
-	if st.Bytes > MinMaxBytes || st.Bytes < MinMaxBytes*9/10 || st.Appended != 400 || st.Dropped+st.Readings != 400 ||
+	if st.Bytes > minMaxBytes || st.Bytes < minMaxBytes*9/10 || st.Appended != 400 || st.Dropped+st.Readings != 400 ||
 		st.Refused != 0 {
 		t.Fatalf("%+v", st)
 	}
 	if seq, p := take(t, s, 0); seq != st.Dropped+1 || len(p) < 1000 {
 		t.Fatalf("oldest is %d, %d dropped", seq, st.Dropped)
 	}
-	if st.FileBytes > 3*MinMaxBytes+1<<20 {
+	if st.FileBytes > 3*minMaxBytes+1<<20 {
 		t.Errorf("file of %d bytes for %d", st.FileBytes, st.Bytes)
 	}
 	if n := strings.Count(log.String(), "over its limit"); n != 1 {
@@ -241,7 +241,7 @@ func TestDropOldest(t *testing.T) {
 }
 
 func TestRefuseNew(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "spool.db"), Options{MaxBytes: MinMaxBytes, Overflow: RefuseNew})
+	s := open(t, filepath.Join(t.TempDir(), "spool.db"), Options{MaxBytes: minMaxBytes, Overflow: RefuseNew})
 	var err error
 	n := int64(0)
 	for ; err == nil && n < 1000; n++ {
@@ -249,7 +249,7 @@ func TestRefuseNew(t *testing.T) {
 		flushed(t, s)
 	}
 	st := s.Stats()
-	if !errors.Is(err, ErrFull) || st.Refused != 1 || st.Dropped != 0 || st.Readings != uint64(n-1) {
+	if !errors.Is(err, errFull) || st.Refused != 1 || st.Dropped != 0 || st.Readings != uint64(n-1) {
 		t.Fatalf("%v %+v", err, st)
 	}
 	for i := range uint64(10) {
@@ -328,14 +328,14 @@ func TestFailingFile(t *testing.T) {
 	for ; err == nil && n < 5000; n++ {
 		err = fat(t, s, n, 1000)
 	}
-	if !errors.Is(err, ErrFull) || s.Stats().Unflushed != int(n)-1 {
+	if !errors.Is(err, errFull) || s.Stats().Unflushed != int(n)-1 {
 		t.Fatalf("after %d: %v %+v", n, err, s.Stats())
 	}
 	for range 3 {
 		if err := s.Flush(); err == nil {
 			t.Fatal("flush to a read-only file")
 		}
-		if err := fat(t, s, 0, 1000); !errors.Is(err, ErrFull) {
+		if err := fat(t, s, 0, 1000); !errors.Is(err, errFull) {
 			t.Fatal(err)
 		}
 	}

@@ -85,9 +85,9 @@ const (
 // Errors of Append, Decode and Builder.Add; match with errors.Is.
 var (
 	ErrTooLarge = errors.New("telemetry: batch too large") // or more in it than its bytes may carry
-	ErrCorrupt  = errors.New("telemetry: corrupt batch")
-	ErrVersion  = errors.New("telemetry: unknown format version")
-	ErrInvalid  = errors.New("telemetry: invalid batch") // names, kinds or lengths that no batch may have
+	errCorrupt  = errors.New("telemetry: corrupt batch")
+	errVersion  = errors.New("telemetry: unknown format version")
+	errInvalid  = errors.New("telemetry: invalid batch") // names, kinds or lengths that no batch may have
 )
 
 // Kind is the type of a column.

@@ -47,7 +47,7 @@ type Builder struct {
 	hint     int
 }
 
-// The most that the parts of a batch take: what SizeHint adds up. A time or
+// The most that the parts of a batch take: what sizeHint adds up. A time or
 // integer is at worst an escaped Rice code of 86 bits, a float at worst 77 bits
 // (XOR with a new window), a presence bit is one.
 const (
@@ -65,11 +65,11 @@ const (
 //
 // A reading that might not fit into MaxBytes or the limits of a batch together
 // with those already there is ErrTooLarge: take the batch, Reset and add it
-// again. One that can't be in any batch is ErrInvalid. The Builder is unchanged
+// again. One that can't be in any batch is errInvalid. The Builder is unchanged
 // then.
 func (b *Builder) Add(sensor string, chs []Channel, t int64, vals []Value) error {
 	if len(chs) != len(vals) {
-		return fmt.Errorf("%w: sensor %s: %d values for %d channels", ErrInvalid, sensor, len(vals), len(chs))
+		return fmt.Errorf("%w: sensor %s: %d values for %d channels", errInvalid, sensor, len(vals), len(chs))
 	}
 	i, ok := b.latest[sensor]
 	fresh := !ok || !b.series[i].has(chs)
@@ -91,19 +91,19 @@ func (b *Builder) Add(sensor string, chs []Channel, t int64, vals []Value) error
 			continue
 		case chs[j].Kind:
 		default:
-			return fmt.Errorf("%w: sensor %s: column %s: value of kind %d, want %d", ErrInvalid, sensor, chs[j].Name,
+			return fmt.Errorf("%w: sensor %s: column %s: value of kind %d, want %d", errInvalid, sensor, chs[j].Name,
 				v.kind, chs[j].Kind)
 		}
 		hint += hintNumber + 1
 		if v.kind == Text {
 			if len(v.text) > MaxText {
-				return fmt.Errorf("%w: sensor %s: column %s: text of %d bytes, at most %d", ErrInvalid, sensor,
+				return fmt.Errorf("%w: sensor %s: column %s: text of %d bytes, at most %d", errInvalid, sensor,
 					chs[j].Name, len(v.text), MaxText)
 			}
 			hint += hintText + len(v.text)
 		}
 	}
-	if b.SizeHint()+hint > MaxBytes || b.readings == MaxReadings || b.values+len(chs) > MaxValues ||
+	if b.sizeHint()+hint > MaxBytes || b.readings == MaxReadings || b.values+len(chs) > MaxValues ||
 		fresh && (len(b.series) == MaxSeries || b.columns+columns > MaxColumns) {
 		return fmt.Errorf("%w: full after %d readings", ErrTooLarge, b.readings)
 	}
@@ -125,18 +125,18 @@ func (b *Builder) Add(sensor string, chs []Channel, t int64, vals []Value) error
 // checkChannels is what Append would refuse of them.
 func checkChannels(sensor string, chs []Channel) error {
 	if !validSensor(sensor) {
-		return fmt.Errorf("%w: sensor name %.70q", ErrInvalid, sensor)
+		return fmt.Errorf("%w: sensor name %.70q", errInvalid, sensor)
 	}
 	if len(chs) > MaxPerSeries {
-		return fmt.Errorf("%w: sensor %s: %d channels, at most %d", ErrInvalid, sensor, len(chs), MaxPerSeries)
+		return fmt.Errorf("%w: sensor %s: %d channels, at most %d", errInvalid, sensor, len(chs), MaxPerSeries)
 	}
 	for i, c := range chs {
 		if err := (definition{c.Name, c.Unit, c.Kind}).valid(); err != nil {
-			return fmt.Errorf("%w: sensor %s: %w", ErrInvalid, sensor, err)
+			return fmt.Errorf("%w: sensor %s: %w", errInvalid, sensor, err)
 		}
 		for _, o := range chs[:i] {
 			if o.Name == c.Name {
-				return fmt.Errorf("%w: sensor %s: column %s twice", ErrInvalid, sensor, c.Name)
+				return fmt.Errorf("%w: sensor %s: column %s twice", errInvalid, sensor, c.Name)
 			}
 		}
 	}
@@ -206,9 +206,9 @@ func (c *Column) add(v *Value, row int) {
 // Readings returns the number of readings added since the last Reset.
 func (b *Builder) Readings() int { return b.readings }
 
-// SizeHint returns the most bytes that Append can need for what was added. It
+// sizeHint returns the most bytes that Append can need for what was added. It
 // is never above MaxBytes; real batches are some ten times smaller.
-func (b *Builder) SizeHint() int { return hintBatch + b.hint }
+func (b *Builder) sizeHint() int { return hintBatch + b.hint }
 
 // Batch returns what was added since the last Reset, the series in the order
 // of their first readings. It shares the Builder's memory: it is valid until

@@ -34,7 +34,7 @@ func TestBuilder(t *testing.T) {
 			b.Add("x", []Channel{{"ts", "", Int}}, 1, []Value{IntValue(1)}),
 			b.Add("x", []Channel{door[0], door[0]}, 1, []Value{{}, {}}),
 		} {
-			if !errors.Is(err, ErrInvalid) {
+			if !errors.Is(err, errInvalid) {
 				t.Fatalf("err = %v", err)
 			}
 		}
@@ -59,8 +59,8 @@ func TestBuilder(t *testing.T) {
 		if b.Readings() != 5 || got.Readings() != 5 {
 			t.Fatalf("%d readings", b.Readings())
 		}
-		if enc := roundTrip(t, got); len(enc) > b.SizeHint() {
-			t.Fatalf("%d bytes, hint %d", len(enc), b.SizeHint())
+		if enc := roundTrip(t, got); len(enc) > b.sizeHint() {
+			t.Fatalf("%d bytes, hint %d", len(enc), b.sizeHint())
 		}
 		b.Reset()
 	}
@@ -101,9 +101,9 @@ func TestBuilderFull(t *testing.T) {
 				t.Fatal(err)
 			}
 			enc := roundTrip(t, b.Batch(Header{Seq: math.MaxUint64}))
-			t.Logf("%d readings: hint %d, %d bytes", b.Readings(), b.SizeHint(), len(enc))
-			if len(enc) > b.SizeHint() || b.SizeHint() > MaxBytes {
-				t.Fatalf("%d bytes, hint %d", len(enc), b.SizeHint())
+			t.Logf("%d readings: hint %d, %d bytes", b.Readings(), b.sizeHint(), len(enc))
+			if len(enc) > b.sizeHint() || b.sizeHint() > MaxBytes {
+				t.Fatalf("%d bytes, hint %d", len(enc), b.sizeHint())
 			}
 		})
 	}

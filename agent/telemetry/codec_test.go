@@ -297,7 +297,7 @@ func FuzzDecode(f *testing.F) {
 		in = binary.LittleEndian.AppendUint32(in[:len(in):len(in)], crc32.Checksum(in, castagnoli))
 		b, err := Decode(in)
 		if err != nil {
-			if b != nil || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) && !errors.Is(err, ErrTooLarge) {
+			if b != nil || !errors.Is(err, errCorrupt) && !errors.Is(err, errVersion) && !errors.Is(err, ErrTooLarge) {
 				t.Fatalf("Decode = %v, %v", b, err)
 			}
 			return
@@ -328,28 +328,28 @@ func TestInvalid(t *testing.T) {
 		b    *Batch
 		want error
 	}{
-		"clock":         {&Batch{Header: Header{Clock: 3}}, ErrInvalid},
-		"no sensor":     {&Batch{Series: []Series{{Times: one}}}, ErrInvalid},
-		"two levels":    {&Batch{Series: []Series{{Sensor: "a/b", Times: one}}}, ErrInvalid},
-		"wildcard":      {&Batch{Series: []Series{{Sensor: "#", Times: one}}}, ErrInvalid},
-		"long sensor":   {&Batch{Series: []Series{{Sensor: strings.Repeat("a", 65), Times: one}}}, ErrInvalid},
-		"no readings":   {&Batch{Series: []Series{{Sensor: "a"}}}, ErrInvalid},
-		"no name":       {column(Column{Kind: Int, Ints: one}), ErrInvalid},
-		"ts":            {column(Column{Name: "ts", Kind: Int, Ints: one}), ErrInvalid},
-		"upper case":    {column(Column{Name: "Temp", Kind: Int, Ints: one}), ErrInvalid},
-		"quote":         {column(Column{Name: `a"`, Kind: Int, Ints: one}), ErrInvalid},
-		"long name":     {column(Column{Name: strings.Repeat("a", 33), Kind: Int, Ints: one}), ErrInvalid},
-		"long unit":     {column(Column{Name: "a", Unit: strings.Repeat("a", 17), Kind: Int, Ints: one}), ErrInvalid},
-		"unit no UTF-8": {column(Column{Name: "a", Unit: "\xff", Kind: Int, Ints: one}), ErrInvalid},
-		"unit control":  {column(Column{Name: "a", Unit: "\n", Kind: Int, Ints: one}), ErrInvalid},
-		"kind":          {column(Column{Name: "a", Kind: 5, Texts: []string{""}}), ErrInvalid},
-		"rows":          {column(Column{Name: "a", Kind: Float}), ErrInvalid},
-		"present rows":  {column(Column{Name: "a", Kind: Int, Ints: one, Present: []bool{true, false}}), ErrInvalid},
+		"clock":         {&Batch{Header: Header{Clock: 3}}, errInvalid},
+		"no sensor":     {&Batch{Series: []Series{{Times: one}}}, errInvalid},
+		"two levels":    {&Batch{Series: []Series{{Sensor: "a/b", Times: one}}}, errInvalid},
+		"wildcard":      {&Batch{Series: []Series{{Sensor: "#", Times: one}}}, errInvalid},
+		"long sensor":   {&Batch{Series: []Series{{Sensor: strings.Repeat("a", 65), Times: one}}}, errInvalid},
+		"no readings":   {&Batch{Series: []Series{{Sensor: "a"}}}, errInvalid},
+		"no name":       {column(Column{Kind: Int, Ints: one}), errInvalid},
+		"ts":            {column(Column{Name: "ts", Kind: Int, Ints: one}), errInvalid},
+		"upper case":    {column(Column{Name: "Temp", Kind: Int, Ints: one}), errInvalid},
+		"quote":         {column(Column{Name: `a"`, Kind: Int, Ints: one}), errInvalid},
+		"long name":     {column(Column{Name: strings.Repeat("a", 33), Kind: Int, Ints: one}), errInvalid},
+		"long unit":     {column(Column{Name: "a", Unit: strings.Repeat("a", 17), Kind: Int, Ints: one}), errInvalid},
+		"unit no UTF-8": {column(Column{Name: "a", Unit: "\xff", Kind: Int, Ints: one}), errInvalid},
+		"unit control":  {column(Column{Name: "a", Unit: "\n", Kind: Int, Ints: one}), errInvalid},
+		"kind":          {column(Column{Name: "a", Kind: 5, Texts: []string{""}}), errInvalid},
+		"rows":          {column(Column{Name: "a", Kind: Float}), errInvalid},
+		"present rows":  {column(Column{Name: "a", Kind: Int, Ints: one, Present: []bool{true, false}}), errInvalid},
 		"long text": {column(Column{Name: "a", Kind: Text, Texts: []string{strings.Repeat("a", MaxText+1)}}),
-			ErrInvalid},
+			errInvalid},
 		"twice": {&Batch{Series: []Series{{Sensor: "a", Times: one,
 			Columns: []Column{{Name: "a", Kind: Int, Ints: one}, {Name: "a", Unit: "m", Kind: Int, Ints: one}}}}},
-			ErrInvalid},
+			errInvalid},
 		"readings": {&Batch{Series: []Series{{Sensor: "a", Times: ramp(MaxReadings + 1)}}}, ErrTooLarge},
 		"series":   {&Batch{Series: make([]Series, MaxSeries+1)}, ErrTooLarge},
 		"bytes":    {floats(noise(MaxReadings)...), ErrTooLarge},
@@ -391,7 +391,7 @@ func TestCorrupt(t *testing.T) {
 		bad[i] ^= 1 << (i & 7)
 		if _, err := Decode(bad); err == nil {
 			t.Fatalf("accepts a flipped bit in byte %d", i)
-		} else if i == 0 && !errors.Is(err, ErrVersion) || i > 0 && !errors.Is(err, ErrCorrupt) {
+		} else if i == 0 && !errors.Is(err, errVersion) || i > 0 && !errors.Is(err, errCorrupt) {
 			t.Fatalf("byte %d: %v", i, err)
 		}
 	}
@@ -436,7 +436,7 @@ func TestBombs(t *testing.T) {
 		"no size": seal(flagZstd, []byte{0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x58, 0x01, 0x00, 0x00}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := Decode(in); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrTooLarge) {
+			if _, err := Decode(in); !errors.Is(err, errCorrupt) && !errors.Is(err, ErrTooLarge) {
 				t.Fatalf("%d bytes: %v", len(in), err)
 			}
 		})

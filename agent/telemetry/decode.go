@@ -38,7 +38,7 @@ func envelope(src []byte) (h Header, flags byte, body []byte, err error) {
 		return h, 0, nil, corrupt("too short")
 	}
 	if src[0] != version {
-		return h, 0, nil, fmt.Errorf("%w: %d", ErrVersion, src[0])
+		return h, 0, nil, fmt.Errorf("%w: %d", errVersion, src[0])
 	}
 	end := len(src) - crcBytes
 	if crc32.Checksum(src[:end], castagnoli) != binary.LittleEndian.Uint32(src[end:]) {
@@ -58,7 +58,7 @@ func envelope(src []byte) (h Header, flags byte, body []byte, err error) {
 	return h, flags, body, nil
 }
 
-func corrupt(what string) error { return fmt.Errorf("%w: %s", ErrCorrupt, what) }
+func corrupt(what string) error { return fmt.Errorf("%w: %s", errCorrupt, what) }
 
 // A decoder is Decode's scratch memory.
 type decoder struct {
@@ -79,7 +79,7 @@ var decoders = sync.Pool{New: func() any { return new(decoder) }}
 // except where only a better compressor than ours fits it into MaxBytes, or a
 // worse one leaves room for its weight.
 //
-// The errors are ErrCorrupt, ErrVersion and ErrTooLarge; none is worth a retry
+// The errors are errCorrupt, errVersion and ErrTooLarge; none is worth a retry
 // with the same bytes.
 func Decode(src []byte) (*Batch, error) {
 	h, flags, body, err := envelope(src)
@@ -138,7 +138,7 @@ func (d *decoder) schema(in []byte, b *Batch) (rest []byte, t totals, err error)
 		s := &b.Series[i]
 		var name []byte
 		var rows, columns uint64
-		if name, in, ok = readString(in, MaxSensor); !ok {
+		if name, in, ok = readString(in, maxSensor); !ok {
 			return nil, t, corrupt("bad sensor name")
 		}
 		if s.Sensor = string(name); !validSensor(s.Sensor) {
@@ -214,8 +214,8 @@ func (d *decoder) column(in []byte) (c Column, mask bool, rest []byte, err error
 	switch {
 	case ref == 0:
 		var name, unit []byte
-		if name, in, ok = readString(in, MaxName); ok {
-			unit, in, ok = readString(in, MaxUnit)
+		if name, in, ok = readString(in, maxName); ok {
+			unit, in, ok = readString(in, maxUnit)
 		}
 		if !ok || len(in) == 0 {
 			return c, false, nil, corrupt("bad column")

@@ -58,9 +58,9 @@ var encoders = sync.Pool{New: func() any {
 // the body compressed with zstd where that is smaller. It keeps no reference
 // to b or dst and may be called by several goroutines at once.
 //
-// A b that breaks the rules of its fields is ErrInvalid, one beyond MaxBytes or
+// A b that breaks the rules of its fields is errInvalid, one beyond MaxBytes or
 // the limits on what a batch holds ErrTooLarge; dst then comes back unchanged.
-// One that packs too well is ErrTooLarge too (see FreeWeight): its Halves, or
+// One that packs too well is ErrTooLarge too (see freeWeight): its Halves, or
 // theirs, are not, for one reading always has room.
 // What absent values hold is not kept.
 func Append(dst []byte, b *Batch) ([]byte, error) {
@@ -116,16 +116,16 @@ func (e *encoder) free() {
 // check reports what Decode would refuse, or returns the batch's weight.
 func (b *Batch) check() (weight int, err error) {
 	if b.Clock > ClockUnsynced {
-		return 0, fmt.Errorf("%w: clock state %d", ErrInvalid, b.Clock)
+		return 0, fmt.Errorf("%w: clock state %d", errInvalid, b.Clock)
 	}
 	var readings, columns, values, texts int
 	for i := range b.Series {
 		s := &b.Series[i]
 		if !validSensor(s.Sensor) {
-			return 0, fmt.Errorf("%w: sensor name %.70q", ErrInvalid, s.Sensor)
+			return 0, fmt.Errorf("%w: sensor name %.70q", errInvalid, s.Sensor)
 		}
 		if len(s.Times) == 0 {
-			return 0, fmt.Errorf("%w: sensor %s: no readings", ErrInvalid, s.Sensor)
+			return 0, fmt.Errorf("%w: sensor %s: no readings", errInvalid, s.Sensor)
 		}
 		readings += len(s.Times)
 		columns += len(s.Columns)
@@ -133,15 +133,15 @@ func (b *Batch) check() (weight int, err error) {
 		for j := range s.Columns {
 			c := &s.Columns[j]
 			if err := c.definition().valid(); err != nil {
-				return 0, fmt.Errorf("%w: sensor %s: %w", ErrInvalid, s.Sensor, err)
+				return 0, fmt.Errorf("%w: sensor %s: %w", errInvalid, s.Sensor, err)
 			}
 			if c.rows() != len(s.Times) || c.Present != nil && len(c.Present) != len(s.Times) {
-				return 0, fmt.Errorf("%w: sensor %s: column %s: %d values for %d times", ErrInvalid, s.Sensor, c.Name,
+				return 0, fmt.Errorf("%w: sensor %s: column %s: %d values for %d times", errInvalid, s.Sensor, c.Name,
 					c.rows(), len(s.Times))
 			}
 			for k := range j {
 				if s.Columns[k].Name == c.Name {
-					return 0, fmt.Errorf("%w: sensor %s: column %s twice", ErrInvalid, s.Sensor, c.Name)
+					return 0, fmt.Errorf("%w: sensor %s: column %s twice", errInvalid, s.Sensor, c.Name)
 				}
 			}
 			if c.Kind == Text {
@@ -151,7 +151,7 @@ func (b *Batch) check() (weight int, err error) {
 					}
 					texts += len(t)
 					if len(t) > MaxText {
-						return 0, fmt.Errorf("%w: sensor %s: column %s: text of %d bytes, at most %d", ErrInvalid,
+						return 0, fmt.Errorf("%w: sensor %s: column %s: text of %d bytes, at most %d", errInvalid,
 							s.Sensor, c.Name, len(t), MaxText)
 					}
 				}

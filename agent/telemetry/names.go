@@ -7,9 +7,9 @@ import (
 
 // Limits on names, in bytes.
 const (
-	MaxSensor = 64
-	MaxName   = 32
-	MaxUnit   = 16
+	maxSensor = 64
+	maxName   = 32
+	maxUnit   = 16
 )
 
 // A definition is what the columns of one channel share.
@@ -85,7 +85,7 @@ var knownRef = func() map[definition]uint64 {
 }()
 
 func validSensor(s string) bool {
-	if s == "" || len(s) > MaxSensor {
+	if s == "" || len(s) > maxSensor {
 		return false
 	}
 	for i := range len(s) {
@@ -100,7 +100,7 @@ func validSensor(s string) bool {
 
 // valid says what is wrong with d, or nil.
 func (d definition) valid() error {
-	if d.name == "" || len(d.name) > MaxName || d.name[0] < 'a' || d.name[0] > 'z' {
+	if d.name == "" || len(d.name) > maxName || d.name[0] < 'a' || d.name[0] > 'z' {
 		return fmt.Errorf("bad column name %.40q", d.name)
 	}
 	for i := range len(d.name) {
@@ -113,7 +113,7 @@ func (d definition) valid() error {
 	if d.name == "ts" {
 		return fmt.Errorf("column name %q is the time stamp's", d.name)
 	}
-	if len(d.unit) > MaxUnit || !utf8.ValidString(d.unit) {
+	if len(d.unit) > maxUnit || !utf8.ValidString(d.unit) {
 		return fmt.Errorf("column %s: bad unit %.20q", d.name, d.unit)
 	}
 	for i := range len(d.unit) {

@@ -5,19 +5,19 @@ import "fmt"
 // What a batch may become. A sensor that says the same for hours, at even
 // times, takes no bytes at all, so limits on the batch alone would let 112 bytes
 // become 16,384 records. A batch's weight is about what its readings are as
-// JSON, and may be no more than FreeWeight and WeightPerByte for each encoded
+// JSON, and may be no more than freeWeight and weightPerByte for each encoded
 // byte. What an agent gathers in one flush is far below that (a test has the
 // traces); what is not is split by the spool, which costs a few bytes more.
 const (
-	FreeWeight    = 32 << 10
-	WeightPerByte = 64
+	freeWeight    = 32 << 10
+	weightPerByte = 64
 
 	readingWeight = 32 // {"ts":1700000000000} and the separators
 	valueWeight   = 12 // beside the column's name; of a text also its bytes
 )
 
 // allowance is the weight that an encoded batch of size bytes may have.
-func allowance(size int) int { return FreeWeight + WeightPerByte*size }
+func allowance(size int) int { return freeWeight + weightPerByte*size }
 
 // rowWeight is the weight of one of the series' readings, without the bytes of
 // its texts.

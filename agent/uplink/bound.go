@@ -22,7 +22,7 @@ func Bound(c net.Conn, most int) *Bounded { return &Bounded{Conn: c, most: most}
 type Bounded struct {
 	net.Conn
 	most  int
-	err   atomic.Pointer[Error]
+	err   atomic.Pointer[linkError]
 	asked atomic.Int64 // filters of the SUBSCRIBE that is not answered yet
 
 	kind   byte // of the packet, and its flags
@@ -57,7 +57,7 @@ func (b *Bounded) Violation() error {
 	return nil
 }
 
-func (b *Bounded) follow(p []byte) *Error {
+func (b *Bounded) follow(p []byte) *linkError {
 	for len(p) > 0 {
 		if b.body > 0 {
 			n := min(b.body, len(p))
@@ -74,7 +74,7 @@ func (b *Bounded) follow(p []byte) *Error {
 		b.shift += 7
 		switch {
 		case b.length > b.most:
-			return &Error{Kind: KindProtocol,
+			return &linkError{Kind: KindProtocol,
 				Text: fmt.Sprintf("%s announces a packet of %d bytes or more, this device takes %d",
 					b.RemoteAddr(), b.length, b.most)}
 		case c < 0x80:
@@ -83,12 +83,12 @@ func (b *Bounded) follow(p []byte) *Error {
 				continue
 			}
 			if codes, asked := b.length-2, int(b.asked.Swap(0)); codes > asked {
-				return &Error{Kind: KindProtocol,
+				return &linkError{Kind: KindProtocol,
 					Text: fmt.Sprintf("%s answers a SUBSCRIBE with %d codes, %d filters were asked for",
 						b.RemoteAddr(), codes, asked)}
 			}
 		case b.shift == 28:
-			return &Error{Kind: KindProtocol,
+			return &linkError{Kind: KindProtocol,
 				Text: fmt.Sprintf("%s sends a length of more than four bytes", b.RemoteAddr())}
 		}
 	}

@@ -30,7 +30,7 @@ func TestAnnouncedSizeIsBounded(t *testing.T) {
 	defer cancel()
 	_, err := u.session(ctx)
 	runtime.ReadMemStats(&after)
-	var e *Error
+	var e *linkError
 	if !errors.As(err, &e) || e.Kind != KindProtocol || !strings.Contains(e.Text, "announces a packet") {
 		t.Errorf("%v", err)
 	}
@@ -95,7 +95,7 @@ func TestPlainWithPassword(t *testing.T) {
 	if c == nil || c.Username != "pi" || string(c.Password) != "tide" {
 		t.Fatalf("%+v", c)
 	}
-	var e *Error
+	var e *linkError
 	if !errors.As(err, &e) || e.Kind != KindNotAuthorized || !strings.Contains(e.Text, "password_file") ||
 		strings.Contains(e.Error(), "certificate") {
 		t.Errorf("%v", err)

@@ -29,7 +29,7 @@ func (s *session) meetBridge(ctx context.Context) error {
 	}
 	u.unanswered++
 	codes, err := s.subscribe(ctx, map[string]byte{u.o.NoticeTopic: 1, u.o.Topic: 0}, "SUBSCRIBE to "+u.o.NoticeTopic)
-	e, ok := errors.AsType[*Error](err)
+	e, ok := errors.AsType[*linkError](err)
 	switch {
 	case ok && e.Kind == KindClosed && u.unanswered >= closedAfter:
 		return s.stranger("closes the connection when it is asked whether it takes batches", e)
@@ -51,7 +51,7 @@ func (s *session) meetBridge(ctx context.Context) error {
 
 // stranger is the failure of a peer that batches would be lost to.
 func (s *session) stranger(does string, cause error) error {
-	return &Error{Kind: KindNotBridge, Err: cause,
+	return &linkError{Kind: KindNotBridge, Err: cause,
 		Text: fmt.Sprintf("%s %s, so no batch is sent and the spool keeps all: "+
 			`for a broker of another kind set uplink.format = "json"`, s.u.o.Endpoint, does)}
 }

@@ -42,14 +42,14 @@ const (
 )
 
 // An Error is a failure of the link, with its kind.
-type Error struct {
+type linkError struct {
 	Kind Kind
 	Text string // a sentence for the operator
 	Err  error  // the cause, nil if Text says all
 }
 
-// Error returns the sentence and the cause.
-func (e *Error) Error() string {
+// linkError returns the sentence and the cause.
+func (e *linkError) Error() string {
 	if e.Err == nil {
 		return e.Text
 	}
@@ -57,17 +57,17 @@ func (e *Error) Error() string {
 }
 
 // Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
+func (e *linkError) Unwrap() error { return e.Err }
 
 // classify gives err a kind. endpoint and name are what was dialled and what
 // the certificate was checked for; certified says that this device has one to show.
-func classify(err error, endpoint, name string, certified bool) *Error {
-	var done *Error
+func classify(err error, endpoint, name string, certified bool) *linkError {
+	var done *linkError
 	if errors.As(err, &done) {
 		return done
 	}
-	wrap := func(k Kind, format string, a ...any) *Error {
-		return &Error{Kind: k, Text: fmt.Sprintf(format, a...), Err: err}
+	wrap := func(k Kind, format string, a ...any) *linkError {
+		return &linkError{Kind: k, Text: fmt.Sprintf(format, a...), Err: err}
 	}
 	var (
 		dns     *net.DNSError
@@ -119,9 +119,9 @@ func classify(err error, endpoint, name string, certified bool) *Error {
 // refused gives the CONNACK return codes of MQTT 3.1.1, table 3.1, their
 // kinds. 7 is what AWS IoT Core sends for a refused policy. certified says that
 // this device showed a certificate.
-func refused(code byte, o *Options, certified bool) *Error {
-	fail := func(k Kind, format string, a ...any) *Error {
-		return &Error{Kind: k, Text: fmt.Sprintf("%s %s (CONNACK %d)", o.Endpoint, fmt.Sprintf(format, a...), code)}
+func refused(code byte, o *Options, certified bool) *linkError {
+	fail := func(k Kind, format string, a ...any) *linkError {
+		return &linkError{Kind: k, Text: fmt.Sprintf("%s %s (CONNACK %d)", o.Endpoint, fmt.Sprintf(format, a...), code)}
 	}
 	denied := KindNotAuthorized
 	if code == 4 {

@@ -80,7 +80,7 @@ func (u *Uplink) connect(ctx context.Context) (*link, error) {
 	defer cancel()
 	conf, err := u.o.TLS()
 	if err != nil {
-		return nil, &Error{Kind: KindIdentity, Text: "the files of this device's identity cannot be used", Err: err}
+		return nil, &linkError{Kind: KindIdentity, Text: "the files of this device's identity cannot be used", Err: err}
 	}
 	u.certified = false
 	if conf == nil { // plain TCP was asked for
@@ -148,7 +148,7 @@ func (s *session) handshake(ctx context.Context) error {
 	if u.o.User != "" {
 		password, err := u.o.Password()
 		if err != nil {
-			return &Error{Kind: KindIdentity, Text: "the password of this device cannot be used", Err: err}
+			return &linkError{Kind: KindIdentity, Text: "the password of this device cannot be used", Err: err}
 		}
 		o.SetUsername(u.o.User).SetPassword(password)
 	}
@@ -173,7 +173,7 @@ func (s *session) handshake(ctx context.Context) error {
 		if why := l.why(); !alien && why != nil && why != errClosed {
 			return why
 		}
-		return &Error{Kind: KindProtocol, Text: u.o.Endpoint + " does not answer as an MQTT broker", Err: err}
+		return &linkError{Kind: KindProtocol, Text: u.o.Endpoint + " does not answer as an MQTT broker", Err: err}
 	}
 	return nil
 }
@@ -259,7 +259,7 @@ func (s *session) greet(ctx context.Context) error {
 			return err
 		}
 		if len(codes) < n {
-			return &Error{Kind: KindProtocol,
+			return &linkError{Kind: KindProtocol,
 				Text: fmt.Sprintf("%s answers a SUBSCRIBE with %d codes, %d filters were asked for", u.o.Endpoint,
 					len(codes), n)}
 		}
@@ -339,14 +339,15 @@ func (s *session) ended(what string) error {
 	if e.Kind != KindClosed {
 		return e
 	}
-	return &Error{Kind: KindClosed, Text: fmt.Sprintf(
+	return &linkError{Kind: KindClosed, Text: fmt.Sprintf(
 		"%s closed the connection with a %s unanswered (its policy may not allow it)", s.u.o.Endpoint, what),
 		Err: e.Err}
 }
 
 func (s *session) stalled(what string) error {
-	return &Error{Kind: KindStalled, Text: fmt.Sprintf("%s did not acknowledge a %s within %v", s.u.o.Endpoint, what,
-		s.u.o.AckTimeout)}
+	return &linkError{Kind: KindStalled,
+		Text: fmt.Sprintf("%s did not acknowledge a %s within %v", s.u.o.Endpoint, what,
+			s.u.o.AckTimeout)}
 }
 
 // publish hands a PUBLISH with QoS 1 to the client. Calls are sent in the

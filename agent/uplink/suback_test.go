@@ -68,7 +68,7 @@ func TestSubscriptionsAreAnsweredOneByOne(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				_, err := New(newFifo(0), o).session(ctx)
-				e, ok := err.(*Error)
+				e, ok := err.(*linkError)
 				if !ok || e.Kind != KindProtocol || !strings.Contains(e.Text, c.want) {
 					t.Errorf("%v, want %s", err, c.want)
 				}

@@ -223,7 +223,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 			}
 		}
 		if young >= 2 && failure.Kind == KindClosed {
-			failure = &Error{Kind: KindTakenOver, Text: failure.Text +
+			failure = &linkError{Kind: KindTakenOver, Text: failure.Text +
 				", again: is another client using the client id " + u.o.ClientID + "?", Err: failure.Err}
 		}
 		wait := pause.NextBackOff()
@@ -253,7 +253,7 @@ func newBackoff(least, most time.Duration) *backoff.ExponentialBackOff {
 
 // failed notes a failure, and logs it once until the kind changes or a
 // connection has come up in between.
-func (u *Uplink) failed(e *Error, since time.Time, wait time.Duration) {
+func (u *Uplink) failed(e *linkError, since time.Time, wait time.Duration) {
 	u.mu.Lock()
 	again := u.logged == e.Kind
 	u.logged = e.Kind

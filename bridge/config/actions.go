@@ -24,22 +24,22 @@ type Action struct {
 }
 
 // A Local says when the bridge serves a kind of action itself.
-type Local int
+type local int
 
 // Kinds of actions are elsewhere; or of the bridge's own unless the action is remote;
 // or that, unless something says where else the service is.
 const (
-	Elsewhere Local = iota
-	UnlessRemote
-	UnlessPlaced
+	elsewhere local = iota
+	unlessRemote
+	unlessPlaced
 )
 
-// ActionKinds are those that call a service.
-var ActionKinds = map[string]Local{
-	"cloudwatchAlarm": UnlessPlaced, "cloudwatchLogs": Elsewhere, "cloudwatchMetric": UnlessPlaced,
-	"dynamoDB": Elsewhere, "dynamoDBv2": Elsewhere, "elasticsearch": Elsewhere, "firehose": UnlessRemote,
-	"iotAnalytics": UnlessRemote, "kinesis": UnlessRemote, "lambda": Elsewhere, "openSearch": Elsewhere,
-	"s3": UnlessRemote, "salesforce": Elsewhere, "sns": Elsewhere, "sqs": UnlessRemote, "stepFunctions": Elsewhere,
+// actionKinds are those that call a service.
+var actionKinds = map[string]local{
+	"cloudwatchAlarm": unlessPlaced, "cloudwatchLogs": elsewhere, "cloudwatchMetric": unlessPlaced,
+	"dynamoDB": elsewhere, "dynamoDBv2": elsewhere, "elasticsearch": elsewhere, "firehose": unlessRemote,
+	"iotAnalytics": unlessRemote, "kinesis": unlessRemote, "lambda": elsewhere, "openSearch": elsewhere,
+	"s3": unlessRemote, "salesforce": elsewhere, "sns": elsewhere, "sqs": unlessRemote, "stepFunctions": elsewhere,
 }
 
 // Elsewhere says whether actions of a kind that the bridge serves itself call a
@@ -47,7 +47,7 @@ var ActionKinds = map[string]Local{
 func (c *Config) Elsewhere(kind string) bool {
 	for _, a := range c.Actions {
 		if a.Kind == kind {
-			return a.Remote || ActionKinds[kind] == UnlessPlaced && a.placed()
+			return a.Remote || actionKinds[kind] == unlessPlaced && a.placed()
 		}
 	}
 	return false
@@ -67,15 +67,15 @@ func (c *Config) checkActions() (errs []error) {
 		bad := func(format string, args ...any) {
 			errs = append(errs, fmt.Errorf("actions[%d].%w", i, fmt.Errorf(format, args...)))
 		}
-		local, known := ActionKinds[a.Kind]
+		local, known := actionKinds[a.Kind]
 		switch {
 		case !known:
-			bad("kind: %q, want one of %s", a.Kind, strings.Join(slices.Sorted(maps.Keys(ActionKinds)), ", "))
+			bad("kind: %q, want one of %s", a.Kind, strings.Join(slices.Sorted(maps.Keys(actionKinds)), ", "))
 		case seen[a.Kind]:
 			bad("kind: %q stands twice", a.Kind)
 		}
 		seen[a.Kind] = true
-		if known && a.Remote && local == Elsewhere {
+		if known && a.Remote && local == elsewhere {
 			bad("remote: %s is always elsewhere", a.Kind)
 		}
 		if a.EndpointURL != "" {
@@ -83,7 +83,7 @@ func (c *Config) checkActions() (errs []error) {
 				u.Host == "" || u.User != nil || u.RawQuery != "" {
 				bad("endpoint_url: want http or https, a host, and neither user nor query")
 			}
-			if local == UnlessRemote && !a.Remote {
+			if local == unlessRemote && !a.Remote {
 				bad("endpoint_url: the bridge serves %s itself, unless remote = true", a.Kind)
 			}
 		}

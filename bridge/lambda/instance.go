@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -340,11 +338,4 @@ func startError(err error, f *Function, c *Call) *Result {
 	}
 	return &Result{Failed: unhandled, Version: f.Version,
 		Payload: errorObject("Runtime.InvalidEntrypoint", fmt.Sprintf("RequestId: %s Error: %v", c.RequestID, err))}
-}
-
-// HasBootstrap says whether a folder has what a runtime of the function's own is
-// started by.
-func HasBootstrap(dir string) bool {
-	info, err := os.Stat(filepath.Join(dir, "bootstrap"))
-	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }

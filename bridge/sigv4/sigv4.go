@@ -161,9 +161,9 @@ func (sig *Signature) Check(body []byte) error {
 	return sig.match(payload)
 }
 
-// Verify is Begin and Check. It reads the body, at most maxBody bytes of it, and
+// verify is Begin and Check. It reads the body, at most maxBody bytes of it, and
 // leaves in r.Body one that gives the same bytes again.
-func (v *Verifier) Verify(r *http.Request, maxBody int64) (Identity, error) {
+func (v *Verifier) verify(r *http.Request, maxBody int64) (Identity, error) {
 	sig, id, err := v.Begin(r)
 	if err != nil {
 		return id, err

@@ -73,7 +73,7 @@ func (c call) signedRequest() *http.Request {
 
 func TestVerify(t *testing.T) {
 	r := testCall().signedRequest()
-	id, err := testVerifier().Verify(r, 100)
+	id, err := testVerifier().verify(r, 100)
 	if err != nil || id != (Identity{testKey, "eu-local-1", "iot"}) {
 		t.Fatal(id, err)
 	}
@@ -94,7 +94,7 @@ func TestUnknownKeyIsNotListenedTo(t *testing.T) {
 	r := testCall().signedRequest()
 	r.Body = io.NopCloser(untouched{t})
 	v := &Verifier{Secret: func(string) (string, string, bool) { return "", "", false }}
-	if _, err := v.Verify(r, 100); !errors.Is(err, ErrUnknownKey) {
+	if _, err := v.verify(r, 100); !errors.Is(err, ErrUnknownKey) {
 		t.Error(err)
 	}
 }
@@ -192,7 +192,7 @@ func TestChanged(t *testing.T) {
 	} {
 		r := testCall().signedRequest()
 		c.change(r)
-		if _, err := testVerifier().Verify(r, 100); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+		if _, err := testVerifier().verify(r, 100); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
@@ -211,7 +211,7 @@ func TestClaimedIdentity(t *testing.T) {
 	} {
 		r := testCall().signedRequest()
 		change(r)
-		if id, err := testVerifier().Verify(r, 100); err == nil || id != (Identity{testKey, "eu-local-1", "iot"}) {
+		if id, err := testVerifier().verify(r, 100); err == nil || id != (Identity{testKey, "eu-local-1", "iot"}) {
 			t.Errorf("%v, %v", id, err)
 		}
 	}
@@ -290,7 +290,7 @@ func TestTime(t *testing.T) {
 		again := func(after time.Duration, r *http.Request, want error) {
 			t.Helper()
 			time.Sleep(after)
-			if _, err := v.Verify(r, 100); !errors.Is(err, want) || (err == nil) != (want == nil) {
+			if _, err := v.verify(r, 100); !errors.Is(err, want) || (err == nil) != (want == nil) {
 				t.Errorf("%v, want %v", err, want)
 			}
 		}
@@ -332,7 +332,7 @@ func TestExpires(t *testing.T) {
 		r.RequestURI, r.Host = base+q.more, "example.amazonaws.com"
 		v := suiteVerifier("")
 		v.Now = func() time.Time { return at.Add(q.after) }
-		if _, err := v.Verify(r, 0); !errors.Is(err, q.want) || (err == nil) != (q.want == nil) {
+		if _, err := v.verify(r, 0); !errors.Is(err, q.want) || (err == nil) != (q.want == nil) {
 			t.Errorf("%s after %v: %v, want %v", q.more, q.after, err, q.want)
 		}
 	}
@@ -344,7 +344,7 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	r.Method = "GET"
 	right := strings.TrimPrefix(r.Header.Get("Authorization")[strings.Index(r.Header.Get("Authorization"),
 		"Signature="):], "Signature=")
-	if _, err := testVerifier().Verify(r, 100); err == nil || strings.Contains(err.Error(), testSecret) ||
+	if _, err := testVerifier().verify(r, 100); err == nil || strings.Contains(err.Error(), testSecret) ||
 		strings.Contains(err.Error(), right) {
 		t.Error(err)
 	}
@@ -362,9 +362,9 @@ func FuzzAuthorization(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte, method, segment, name, value, header, text string, body []byte, which uint8) {
 		v := testVerifier()
 		if r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw))); err == nil {
-			first, err := v.Verify(r, 1<<10)
+			first, err := v.verify(r, 1<<10)
 			if err == nil {
-				if second, err := v.Verify(r, 1<<10); err != nil || first != second {
+				if second, err := v.verify(r, 1<<10); err != nil || first != second {
 					t.Fatalf("then %v, %v", second, err)
 				}
 			}
@@ -386,7 +386,7 @@ func FuzzAuthorization(f *testing.F) {
 		}
 		r := c.signedRequest()
 		for range 2 {
-			if _, err := v.Verify(r, 1<<10); err != nil {
+			if _, err := v.verify(r, 1<<10); err != nil {
 				t.Fatalf("%+v: %v", c, err)
 			}
 		}
@@ -411,7 +411,7 @@ func FuzzAuthorization(f *testing.F) {
 		}
 		r = c.sent()
 		r.Header.Set("Authorization", auth)
-		if _, err := v.Verify(r, 1<<11); err == nil {
+		if _, err := v.verify(r, 1<<11); err == nil {
 			t.Fatalf("verifies after a change: %+v", c)
 		}
 	})
@@ -427,7 +427,7 @@ func BenchmarkVerify(b *testing.B) {
 	v := testVerifier()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := v.Verify(r, 100); err != nil {
+		if _, err := v.verify(r, 100); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -450,7 +450,7 @@ func TestAuthority(t *testing.T) {
 		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=k/"+s.date+
 			"/r/kinesis/aws4_request, SignedHeaders=:authority;x-amz-date, Signature="+s.sign("secret", canonical))
 		v := Verifier{Secret: func(string) (string, string, bool) { return "secret", "", true }}
-		if _, err := v.Verify(r, 1000); !errors.Is(err, want) {
+		if _, err := v.verify(r, 1000); !errors.Is(err, want) {
 			t.Errorf("HTTP/%d: %v, want %v", major, err, want)
 		}
 	}
@@ -465,17 +465,17 @@ func TestPermissive(t *testing.T) {
 	r := c.signedRequest()
 	r.Header.Set("X-Amz-Tagging", "changed")
 	r.Header.Set("X-Amz-New", "not signed")
-	if id, err := v.Verify(r, 100); err != nil || id != (Identity{testKey, "eu-local-1", "iot"}) {
+	if id, err := v.verify(r, 100); err != nil || id != (Identity{testKey, "eu-local-1", "iot"}) {
 		t.Error(id, err)
 	}
-	if _, err := v.Verify(c.signedRequest(), 1); !errors.Is(err, ErrTooLarge) {
+	if _, err := v.verify(c.signedRequest(), 1); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
-	if _, err := v.Verify(c.sent(), 100); !errors.Is(err, ErrMissing) {
+	if _, err := v.verify(c.sent(), 100); !errors.Is(err, ErrMissing) {
 		t.Error(err)
 	}
 	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=x")
-	if _, err := v.Verify(r, 100); !errors.Is(err, ErrIncomplete) {
+	if _, err := v.verify(r, 100); !errors.Is(err, ErrIncomplete) {
 		t.Error(err)
 	}
 }

@@ -172,12 +172,12 @@ func TestSuite(t *testing.T) {
 		}
 		for _, presigned := range []bool{false, true} {
 			r, token := build(presigned)
-			id, err := suiteVerifier(token).Verify(r, 1<<10)
+			id, err := suiteVerifier(token).verify(r, 1<<10)
 			if err != nil || id != (Identity{suiteKey, "us-east-1", "service"}) {
 				t.Errorf("%s, presigned %v: %v %v", c.name, presigned, id, err)
 			}
 			r, _ = build(presigned)
-			if _, err := suiteVerifier("another").Verify(r, 1<<10); !errors.Is(err, ErrUnknownKey) {
+			if _, err := suiteVerifier("another").verify(r, 1<<10); !errors.Is(err, ErrUnknownKey) {
 				t.Errorf("%s, presigned %v, another token: %v", c.name, presigned, err)
 			}
 			if presigned {
@@ -186,7 +186,7 @@ func TestSuite(t *testing.T) {
 				r.Header.Set("Authorization",
 					strings.Replace(r.Header.Get("Authorization"), "Signature="+c.header[:1], "Signature=0", 1))
 			}
-			if _, err := suiteVerifier(token).Verify(r, 1<<10); c.header[0] != '0' && c.query[0] != '0' &&
+			if _, err := suiteVerifier(token).verify(r, 1<<10); c.header[0] != '0' && c.query[0] != '0' &&
 				!errors.Is(err, ErrMismatch) {
 				t.Errorf("%s, presigned %v, another signature: %v", c.name, presigned, err)
 			}
@@ -210,7 +210,7 @@ func TestS3Examples(t *testing.T) {
 	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,"+
 		"SignedHeaders=host;range;x-amz-content-sha256;x-amz-date,"+
 		"Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41")
-	if _, err := v.Verify(r, 0); err != nil {
+	if _, err := v.verify(r, 0); err != nil {
 		t.Error(err)
 	}
 	r = httptest.NewRequest("GET",
@@ -218,11 +218,11 @@ func TestS3Examples(t *testing.T) {
 			"&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host"+
 			"&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404", nil)
 	r.Host = "examplebucket.s3.amazonaws.com"
-	if _, err := v.Verify(r, 0); err != nil {
+	if _, err := v.verify(r, 0); err != nil {
 		t.Error(err)
 	}
 	v.Unsigned = nil
-	if _, err := v.Verify(r, 0); !errors.Is(err, ErrMismatch) {
+	if _, err := v.verify(r, 0); !errors.Is(err, ErrMismatch) {
 		t.Errorf("unsigned body: %v", err)
 	}
 }

@@ -30,8 +30,8 @@ const Stream = "$audit"
 const Topic = "$tidemill/events/audit/"
 
 const (
-	// MaxShown bounds Before and After, each, in bytes; what is longer is left away.
-	MaxShown = 64 << 10
+	// maxShown bounds Before and After, each, in bytes; what is longer is left away.
+	maxShown = 64 << 10
 	// maxText bounds each of the other texts, in bytes, which strangers may choose.
 	maxText = 1 << 10
 )
@@ -61,7 +61,7 @@ type Record struct {
 	Request string          `json:"request,omitempty"` // id of the request, as its answer has it
 	Action  string          `json:"action"`            // such as CreateThing; letters
 	Target  string          `json:"target,omitempty"`  // what was changed, such as things/pump-1
-	Before  json.RawMessage `json:"before,omitempty"`  // of it, at most MaxShown
+	Before  json.RawMessage `json:"before,omitempty"`  // of it, at most maxShown
 	After   json.RawMessage `json:"after,omitempty"`   // likewise, or what was asked for
 	Error   string          `json:"error,omitempty"`   // why it was refused; "" where it was done
 	Left    uint64          `json:"left,omitempty"`    // refusals of the same kind that have no record, before this one
@@ -90,7 +90,7 @@ func (r Record) bounded() Record {
 
 // shown is a document of a record without its secrets, nil if it is too long or none.
 func shown(doc json.RawMessage) json.RawMessage {
-	if len(doc) > MaxShown || !json.Valid(doc) {
+	if len(doc) > maxShown || !json.Valid(doc) {
 		return nil
 	}
 	return withoutSecrets(doc)

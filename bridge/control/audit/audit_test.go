@@ -22,7 +22,7 @@ func TestWrite(t *testing.T) {
 		},
 		Publish: func(topic string, b []byte) { told = append(told, topic+" "+string(b)) },
 	}
-	long := json.RawMessage(`"` + strings.Repeat("x", MaxShown) + `"`)
+	long := json.RawMessage(`"` + strings.Repeat("x", maxShown) + `"`)
 	r := Record{Source: "admin", Action: "PutPolicy", Target: "policies/p", Before: long,
 		After: json.RawMessage(`{"a":1}`)}
 	if err := l.Write(t.Context(), r); err != nil {

@@ -12,9 +12,9 @@ import (
 
 // The types of fields.
 const (
-	String  = "String"
-	Number  = "Number"
-	Boolean = "Boolean"
+	typeString  = "String"
+	typeNumber  = "Number"
+	typeBoolean = "Boolean"
 )
 
 // managedThings are the fields of things that AWS knows the types of, and what
@@ -23,19 +23,19 @@ var managedThings = []struct {
 	registry.Field
 	of func(*registry.Indexing) bool
 }{
-	{registry.Field{Name: fieldID, Type: String}, ofRegistry},
-	{registry.Field{Name: fieldName, Type: String}, ofRegistry},
-	{registry.Field{Name: fieldVersion, Type: Number}, ofRegistry},
-	{registry.Field{Name: "registry.thingTypeName", Type: String}, ofRegistry},
-	{registry.Field{Name: "registry.thingGroupNames", Type: String}, ofRegistry},
-	{registry.Field{Name: "shadow.version", Type: Number}, ofShadows},
-	{registry.Field{Name: "shadow.hasDelta", Type: Boolean}, ofShadows},
-	{registry.Field{Name: "shadow.name.*.version", Type: Number}, ofNamed},
-	{registry.Field{Name: "shadow.name.*.hasDelta", Type: Boolean}, ofNamed},
-	{registry.Field{Name: fieldSince, Type: Number}, ofConnectivity},
-	{registry.Field{Name: fieldConnections, Type: Number}, ofConnectivity},
-	{registry.Field{Name: fieldConnected, Type: Boolean}, ofConnectivity},
-	{registry.Field{Name: fieldReason, Type: String}, ofConnectivity},
+	{registry.Field{Name: fieldID, Type: typeString}, ofRegistry},
+	{registry.Field{Name: fieldName, Type: typeString}, ofRegistry},
+	{registry.Field{Name: fieldVersion, Type: typeNumber}, ofRegistry},
+	{registry.Field{Name: "registry.thingTypeName", Type: typeString}, ofRegistry},
+	{registry.Field{Name: "registry.thingGroupNames", Type: typeString}, ofRegistry},
+	{registry.Field{Name: "shadow.version", Type: typeNumber}, ofShadows},
+	{registry.Field{Name: "shadow.hasDelta", Type: typeBoolean}, ofShadows},
+	{registry.Field{Name: "shadow.name.*.version", Type: typeNumber}, ofNamed},
+	{registry.Field{Name: "shadow.name.*.hasDelta", Type: typeBoolean}, ofNamed},
+	{registry.Field{Name: fieldSince, Type: typeNumber}, ofConnectivity},
+	{registry.Field{Name: fieldConnections, Type: typeNumber}, ofConnectivity},
+	{registry.Field{Name: fieldConnected, Type: typeBoolean}, ofConnectivity},
+	{registry.Field{Name: fieldReason, Type: typeString}, ofConnectivity},
 }
 
 func ofRegistry(c *registry.Indexing) bool     { return c.Things }
@@ -44,8 +44,9 @@ func ofNamed(c *registry.Indexing) bool        { return c.Named }
 func ofConnectivity(c *registry.Indexing) bool { return c.Connectivity }
 
 var managedGroups = []registry.Field{
-	{Name: fieldDescription, Type: String}, {Name: fieldParents, Type: String}, {Name: fieldGroupID, Type: String},
-	{Name: fieldGroupName, Type: String}, {Name: fieldGroupVersion, Type: Number},
+	{Name: fieldDescription, Type: typeString}, {Name: fieldParents, Type: typeString},
+	{Name: fieldGroupID, Type: typeString}, {Name: fieldGroupName, Type: typeString},
+	{Name: fieldGroupVersion, Type: typeNumber},
 }
 
 // ManagedFields are those of an index that have their type by themselves.
@@ -111,11 +112,11 @@ func (x *Index) aggregate(index string, q *Query, name string) (all []value, typ
 	for _, t := range counts {
 		v := value{t.text, t.num, t.n}
 		switch typ {
-		case Number:
+		case typeNumber:
 			if !t.numeric() {
 				continue
 			}
-		case Boolean:
+		case typeBoolean:
 			if v.num = 0; t.lower == "true" {
 				v.num = 1
 			} else if t.lower != "false" {
@@ -133,14 +134,14 @@ func typeOfAll(counts []counted) string {
 	booleans := len(counts) > 0
 	for _, t := range counts {
 		if t.numeric() {
-			return Number
+			return typeNumber
 		}
 		booleans = booleans && t.kind == boolean
 	}
 	if booleans {
-		return Boolean
+		return typeBoolean
 	}
-	return String
+	return typeString
 }
 
 // Statistics are those of GetStatistics. Those of numbers are nil for text,
@@ -154,7 +155,7 @@ type Statistics struct {
 // Booleans count as 0 and 1.
 func (x *Index) Statistics(index string, q *Query, field string) (s Statistics, err error) {
 	all, typ, _, having, err := x.aggregate(index, q, field)
-	if s.Count = having; err != nil || typ == String || len(all) == 0 {
+	if s.Count = having; err != nil || typ == typeString || len(all) == 0 {
 		return s, err
 	}
 	low, high := math.Inf(1), math.Inf(-1)
@@ -195,7 +196,7 @@ func (x *Index) Percentiles(index string, q *Query, field string, percents []flo
 	switch {
 	case err != nil || len(all) == 0:
 		return nil, err
-	case typ != Number:
+	case typ != typeNumber:
 		return nil, fmt.Errorf("%w: percentiles of %.100q, which is no number", ErrAggregation, field)
 	}
 	slices.SortFunc(all, func(a, b value) int { return cmp.Compare(a.num, b.num) })

@@ -41,7 +41,7 @@ func (x *Index) Things(names []string) (found []Found, err error) {
 			return nil, err
 		}
 		if config.Connectivity && x.o.Connectivity {
-			p := x.Presence(f.Name)
+			p := x.presence(f.Name)
 			f.Presence = &p
 		}
 	}

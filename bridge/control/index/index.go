@@ -419,7 +419,7 @@ func (x *Index) rest(c *cells, thing string, config *registry.Indexing) {
 		}
 	}
 	if config.Connectivity && x.o.Connectivity {
-		p := x.Presence(thing)
+		p := x.presence(thing)
 		c.presence(&p)
 	}
 	own := len(*c)

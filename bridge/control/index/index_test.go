@@ -179,7 +179,7 @@ func TestIndexFollows(t *testing.T) {
 	f.finds("connectivity.connected:true", "late")
 	f.finds("connectivity.timestamp:1700000001123", "late")
 	f.finds("connectivity.connected:false", "early")
-	if f.index.Presence("stranger") != (Presence{}) || len(f.index.presences) != 1 {
+	if f.index.presence("stranger") != (Presence{}) || len(f.index.presences) != 1 {
 		t.Errorf("presences: %v", f.index.presences)
 	}
 	groups := func(query string, want ...string) {

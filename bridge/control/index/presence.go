@@ -50,8 +50,8 @@ func (x *Index) Disconnected(thing string, by any, reason string, at time.Time) 
 	x.Changed(thing)
 }
 
-// Presence returns a thing's.
-func (x *Index) Presence(thing string) Presence {
+// presence returns a thing's.
+func (x *Index) presence(thing string) Presence {
 	x.dirtyMu.Lock()
 	defer x.dirtyMu.Unlock()
 	if p := x.presences[thing]; p != nil {

@@ -78,7 +78,7 @@ func checkPassword(hash, password string) bool {
 	return subtle.ConstantTimeCompare(got, want) == 1
 }
 
-// SignIn returns the rights of a user who knows the password, else ErrSignIn. It
+// SignIn returns the rights of a user who knows the password, else errSignIn. It
 // waits while others are being asked, until ctx ends.
 func (d *Directory) SignIn(ctx context.Context, user, password string) (*Rights, error) {
 	select {
@@ -95,7 +95,7 @@ func (d *Directory) SignIn(ctx context.Context, user, password string) (*Rights,
 		hash = u.password
 	}
 	if len(password) > mostPassword || !checkPassword(hash, password) || u == nil || u.password == "" {
-		return nil, ErrSignIn
+		return nil, errSignIn
 	}
 	return u.rights, nil
 }

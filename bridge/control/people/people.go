@@ -184,6 +184,6 @@ func (d *Data) Allows(action, resource string) bool {
 	return d.own.Allows(action, resource) && (d.narrow == nil || d.narrow.Allows(action, resource))
 }
 
-// ErrSignIn is a user without a password, a wrong one, or no user: which, is not
+// errSignIn is a user without a password, a wrong one, or no user: which, is not
 // told.
-var ErrSignIn = errors.New("people: the user or the password is wrong")
+var errSignIn = errors.New("people: the user or the password is wrong")

@@ -180,8 +180,8 @@ func TestSignIn(t *testing.T) {
 		user, password string
 		want           error
 	}{
-		{"alice", right, nil}, {"alice", right + "!", ErrSignIn}, {"alice", "", ErrSignIn}, {"bob", "", ErrSignIn},
-		{"bob", right, ErrSignIn}, {"carol", right, ErrSignIn}, {"alice", strings.Repeat("x", 1<<20), ErrSignIn},
+		{"alice", right, nil}, {"alice", right + "!", errSignIn}, {"alice", "", errSignIn}, {"bob", "", errSignIn},
+		{"bob", right, errSignIn}, {"carol", right, errSignIn}, {"alice", strings.Repeat("x", 1<<20), errSignIn},
 	} {
 		r, err := d.SignIn(t.Context(), c.user, c.password)
 		if !errors.Is(err, c.want) || (r != nil) != (c.want == nil) {
@@ -192,7 +192,7 @@ func TestSignIn(t *testing.T) {
 		t.Errorf("%+v %v", info, err)
 	}
 	ok(t, d.SetPassword(t.Context(), "alice", ""))
-	if _, err := d.SignIn(t.Context(), "alice", right); !errors.Is(err, ErrSignIn) {
+	if _, err := d.SignIn(t.Context(), "alice", right); !errors.Is(err, errSignIn) {
 		t.Error(err)
 	}
 	for range hashesAtOnce {

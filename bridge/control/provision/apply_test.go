@@ -240,12 +240,12 @@ func TestHook(t *testing.T) {
 		status int
 		want   error
 	}{
-		{`{"allowProvisioning":false}`, 200, ErrDenied},
-		{`{}`, 200, ErrDenied},
-		{`{"allowProvisioning":true}`, 500, ErrHook},
-		{`{"allowProvisioning":true}`, 302, ErrHook},
-		{`{"allowProvisioning":"true"}`, 200, ErrHook},
-		{`{"allowProvisioning":true`, 200, ErrHook},
+		{`{"allowProvisioning":false}`, 200, errDenied},
+		{`{}`, 200, errDenied},
+		{`{"allowProvisioning":true}`, 500, errHook},
+		{`{"allowProvisioning":true}`, 302, errHook},
+		{`{"allowProvisioning":"true"}`, 200, errHook},
+		{`{"allowProvisioning":true`, 200, errHook},
 		{`{"allowProvisioning":true,"parameterOverrides":{"Site":"moon"}}`, 200, ErrTemplate}, // no Mappings.Sites.moon
 	} {
 		mu.Lock()
@@ -317,7 +317,7 @@ func TestHookIsLate(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	q := &Claim{Template: "fleet", Token: made.Token, Parameters: map[string]string{"SerialNumber": "1"}}
-	if _, err := s.Provision(ctx, q); !errors.Is(err, ErrHook) {
+	if _, err := s.Provision(ctx, q); !errors.Is(err, errHook) {
 		t.Error(err)
 	}
 }
@@ -388,15 +388,15 @@ func TestRetire(t *testing.T) {
 		name, by, id string
 		want         error
 	}{
-		{"itself", by, by, ErrDenied},
-		{"of another thing", by, strange, ErrDenied},
-		{"of another thing too", by, shared, ErrDenied},
-		{"unknown", by, "x", ErrDenied},
-		{"by nobody", "", old, ErrDenied},
-		{"by one that is inactive", idle, old, ErrDenied},
+		{"itself", by, by, errDenied},
+		{"of another thing", by, strange, errDenied},
+		{"of another thing too", by, shared, errDenied},
+		{"unknown", by, "x", errDenied},
+		{"by nobody", "", old, errDenied},
+		{"by one that is inactive", idle, old, errDenied},
 		{"the old one", by, old, nil},
 		{"again", by, old, nil},
-		{"by the old one", old, by, ErrDenied},
+		{"by the old one", old, by, errDenied},
 	} {
 		if err := s.Retire(t.Context(), c.by, c.id); !errors.Is(err, c.want) || c.want == nil && err != nil {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
@@ -440,7 +440,7 @@ func TestThingAlone(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
-	if _, err := Parse([]byte(body)); !errors.Is(err, ErrTemplate) {
+	if _, err := parseDeviceTemplate([]byte(body)); !errors.Is(err, ErrTemplate) {
 		t.Errorf("a template for devices: %v", err)
 	}
 	policy := strings.Replace(body, `"Resources":{`,

@@ -170,7 +170,7 @@ func TestCreatesAreLimited(t *testing.T) {
 			}
 			return true
 		}
-		for i := range DefaultCreateRate + 1 {
+		for i := range defaultCreateRate + 1 {
 			if refused("one") {
 				t.Fatalf("the %dth is refused", i)
 			}

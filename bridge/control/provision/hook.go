@@ -129,16 +129,16 @@ func (h *Hooks) Ask(ctx context.Context, arn string, q *HookRequest) (*HookAnswe
 }
 
 // ask returns the parameters of a claim, as its template's hook will have them.
-// Only ErrDenied is the hook's own word.
+// Only errDenied is the hook's own word.
 func (s *Service) ask(ctx context.Context, q *Claim, target, templateARN, id, text string) (map[string]string, error) {
 	a, err := s.o.Hooks.Ask(ctx, target,
 		&HookRequest{ClaimCertificateID: q.Principal, CertificateID: id, CertificatePEM: text,
 			TemplateARN: templateARN, ClientID: q.ClientID, Parameters: q.Parameters})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrHook, target, err)
+		return nil, fmt.Errorf("%w: %s: %w", errHook, target, err)
 	}
 	if !a.Allow {
-		return nil, fmt.Errorf("%w by the pre-provisioning hook", ErrDenied)
+		return nil, fmt.Errorf("%w by the pre-provisioning hook", errDenied)
 	}
 	return a.ParameterOverrides, nil
 }

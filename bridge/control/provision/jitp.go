@@ -67,11 +67,11 @@ func (s *Service) FirstConnection(ctx context.Context, cert *x509.Certificate) (
 		if err != nil {
 			return err
 		}
-		t, err := Parse(body)
+		t, err := parseDeviceTemplate(body)
 		if err != nil {
 			return err
 		}
-		plan, err = t.Plan(map[string]string{certificateParameter + "Id": c.ID}, subject(cert))
+		plan, err = t.plan(map[string]string{certificateParameter + "Id": c.ID}, subject(cert))
 		if err == nil && plan.Certificate.ID != c.ID {
 			err = errOtherCertificate
 		}
@@ -116,7 +116,7 @@ func templateOf(tx records, id string) ([]byte, error) {
 	}
 	tp, err := tx.Template(in.TemplateName)
 	if err == nil && (!tp.Enabled || tp.Type != registry.JITP) {
-		err = fmt.Errorf("%w: template %s is not enabled for JITP", ErrDenied, in.TemplateName)
+		err = fmt.Errorf("%w: template %s is not enabled for JITP", errDenied, in.TemplateName)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: CA %s: %w", ErrTemplate, id, err)

@@ -113,7 +113,7 @@ func (s *Service) Handle(ctx context.Context, q *Request) (topic string, payload
 		switch {
 		case r.Status == 500:
 			s.log.Error("a provisioning request failed", "topic", q.Topic, "client", q.ClientID, "err", err)
-		case !errors.Is(err, ErrHook): // which a Report says
+		case !errors.Is(err, errHook): // which a Report says
 			s.o.Refused(q, r.Code, err)
 		}
 		topic, out = q.Topic+"/rejected", r
@@ -201,7 +201,7 @@ func encode(format string, v any) ([]byte, error) {
 // refuse says err as AWS does. Its texts name what the device has sent and not
 // what else there is.
 func refuse(err error) refusal {
-	if errors.Is(err, ErrHook) { // its text names the operator's own machines
+	if errors.Is(err, errHook) { // its text names the operator's own machines
 		return refusal{503, "ServiceUnavailable", "the pre-provisioning hook cannot be asked, try again later"}
 	}
 	for _, row := range []struct {
@@ -209,8 +209,8 @@ func refuse(err error) refusal {
 		status int
 		code   string
 	}{
-		{ErrDenied, 403, "AccessDenied"},
-		{ErrToken, 400, "InvalidCertificateOwnershipToken"},
+		{errDenied, 403, "AccessDenied"},
+		{errToken, 400, "InvalidCertificateOwnershipToken"},
 		{ErrTemplate, 400, "InvalidParameters"},
 		{ErrResource, 409, "ResourceConflict"},
 		{pki.ErrRequest, 400, "InvalidCertificateSigningRequest"},

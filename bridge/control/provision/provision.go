@@ -39,9 +39,9 @@ import (
 
 // Errors beside those of the registry, of pki and ErrTemplate, ErrResource.
 var (
-	ErrDenied = errors.New("provisioning: denied")      // by the hook
-	ErrToken  = errors.New("provisioning: bad token")   // unknown, expired or used for something else
-	ErrHook   = errors.New("provisioning: hook failed") // it could not be asked; ask again later
+	errDenied = errors.New("provisioning: denied")      // by the hook
+	errToken  = errors.New("provisioning: bad token")   // unknown, expired or used for something else
+	errHook   = errors.New("provisioning: hook failed") // it could not be asked; ask again later
 	errFormat = errors.New("provisioning: bad message") // of MQTT
 	errBusy   = errors.New("provisioning: too many certificates wait for their devices")
 
@@ -60,13 +60,13 @@ type Options struct {
 	// bridge or of a hook, with the error code of the answer; nil: nobody.
 	Refused func(q *Request, code string, err error)
 	// CreateRate is how many certificates a second one claim may ask for; 0:
-	// DefaultCreateRate.
+	// defaultCreateRate.
 	CreateRate int
 }
 
-// DefaultCreateRate is more than AWS IoT Core lets an account have (10 a second),
+// defaultCreateRate is more than AWS IoT Core lets an account have (10 a second),
 // and a tenth of what a bridge can do.
-const DefaultCreateRate = 50
+const defaultCreateRate = 50
 
 // A Service provisions devices. Its methods may be called from several
 // goroutines.
@@ -122,7 +122,7 @@ func New(o Options) *Service {
 		o.Hooks = NewHooks(nil, webhook.None{}, nil)
 	}
 	if o.CreateRate == 0 {
-		o.CreateRate = DefaultCreateRate
+		o.CreateRate = defaultCreateRate
 	}
 	return &Service{registry: o.Registry, issuer: o.Issuer, o: o, log: o.Log, creates: quota.NewEach(o.CreateRate, 0),
 		stats: map[Outcome]Count{}}
@@ -141,7 +141,7 @@ func (s *Service) RegisterThing(ctx context.Context, body []byte, parameters map
 	if err := t.undeclared(parameters); err != nil {
 		return nil, err
 	}
-	plan, err := t.Plan(parameters, nil)
+	plan, err := t.plan(parameters, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +220,7 @@ func (s *Service) Hooked(target string) bool { return s.o.Hooks.service(target) 
 // template meanwhile.
 func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error) {
 	if q.Token == "" {
-		return nil, fmt.Errorf("%w: certificateOwnershipToken is empty", ErrToken)
+		return nil, fmt.Errorf("%w: certificateOwnershipToken is empty", errToken)
 	}
 	hash, asked := hashOf(q.Token), askedOf(q)
 	var token registry.Token
@@ -245,7 +245,7 @@ func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error)
 	case token.Outcome != nil:
 		return s.again(&token, asked)
 	case !tp.Enabled || tp.Type != registry.FleetProvisioning:
-		return nil, fmt.Errorf("%w: template %s is not enabled for claims", ErrDenied, q.Template)
+		return nil, fmt.Errorf("%w: template %s is not enabled for claims", errDenied, q.Template)
 	}
 	plan, err := s.planOf(ctx, q, &tp, body, token.Certificate, text)
 	if err != nil {
@@ -282,10 +282,10 @@ func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error)
 	return out, nil
 }
 
-// tokenError is ErrToken for a token that is not there.
+// tokenError is errToken for a token that is not there.
 func tokenError(err error) error {
 	if errors.Is(err, registry.ErrNotFound) {
-		return fmt.Errorf("%w: it is unknown, or older than %v", ErrToken, registry.TokenLife)
+		return fmt.Errorf("%w: it is unknown, or older than %v", errToken, registry.TokenLife)
 	}
 	return err
 }
@@ -293,7 +293,7 @@ func tokenError(err error) error {
 // planOf asks a template's hook and fills in the parameters.
 func (s *Service) planOf(ctx context.Context, q *Claim, tp *registry.Template, body []byte, id string,
 	text []byte) (*Plan, error) {
-	t, err := Parse(body)
+	t, err := parseDeviceTemplate(body)
 	if err != nil {
 		return nil, err
 	}
@@ -311,7 +311,7 @@ func (s *Service) planOf(ctx context.Context, q *Claim, tp *registry.Template, b
 		maps.Copy(own, overrides)
 	}
 	own[certificateParameter+"Id"] = id
-	plan, err := t.Plan(own, q.Parameters)
+	plan, err := t.plan(own, q.Parameters)
 	if err == nil && plan.Certificate.ID != id {
 		err = errOtherCertificate
 	}
@@ -321,7 +321,7 @@ func (s *Service) planOf(ctx context.Context, q *Claim, tp *registry.Template, b
 // again answers as the first time.
 func (s *Service) again(token *registry.Token, asked string) (*Provisioned, error) {
 	if token.Asked != asked {
-		return nil, fmt.Errorf("%w: it was used for another request", ErrToken)
+		return nil, fmt.Errorf("%w: it was used for another request", errToken)
 	}
 	out := &Provisioned{}
 	return out, json.Unmarshal(token.Outcome, out)
@@ -340,16 +340,16 @@ func askedOf(q *Claim) string {
 // theirs to keep.
 func (s *Service) Retire(ctx context.Context, by, id string) error {
 	if by == id {
-		return fmt.Errorf("%w: a certificate does not retire itself", ErrDenied)
+		return fmt.Errorf("%w: a certificate does not retire itself", errDenied)
 	}
 	return inRegistry.Update(ctx, s.registry, func(tx records) error {
 		mine, err := tx.Certificate(by)
 		if err != nil || mine.Status != registry.Active {
-			return fmt.Errorf("%w: certificate %.64q is not active", ErrDenied, by)
+			return fmt.Errorf("%w: certificate %.64q is not active", errDenied, by)
 		}
 		things, own := tx.CertificateThings(id), tx.CertificateThings(by)
 		if len(things) == 0 || slices.ContainsFunc(things, func(th string) bool { return !slices.Contains(own, th) }) {
-			return fmt.Errorf("%w: certificate %.64q is not of this device", ErrDenied, id)
+			return fmt.Errorf("%w: certificate %.64q is not of this device", errDenied, id)
 		}
 		c, err := tx.Certificate(id)
 		if err != nil || c.Status == registry.Revoked {

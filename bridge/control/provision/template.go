@@ -70,10 +70,10 @@ var properties = map[string]map[string][]Override{
 	policyResource: {"PolicyName": nil, "PolicyDocument": nil},
 }
 
-// Parse reads a template's body, at most registry.MaxTemplateBody bytes, and
+// parseDeviceTemplate reads a template's body, at most registry.MaxTemplateBody bytes, and
 // checks all that does not depend on parameters. Errors name the place. It is for
 // devices, so there is a certificate.
-func Parse(body []byte) (*Template, error) {
+func parseDeviceTemplate(body []byte) (*Template, error) {
 	t, err := parse(body)
 	if err == nil && !t.certificate {
 		err = fmt.Errorf("%w: Resources: no certificate, want one", ErrTemplate)
@@ -84,7 +84,7 @@ func Parse(body []byte) (*Template, error) {
 // ParseNew is Parse for a template that is about to be stored: its policy documents
 // name no action that does not exist (authz.ParseNew).
 func ParseNew(body []byte) (*Template, error) {
-	t, err := Parse(body)
+	t, err := parseDeviceTemplate(body)
 	if err == nil {
 		err = t.checkActions()
 	}
@@ -275,12 +275,12 @@ func (t *Template) undeclared(parameters map[string]string) error {
 	return nil
 }
 
-// Plan fills in the parameters: what the operator and the bridge give, own,
+// plan fills in the parameters: what the operator and the bridge give, own,
 // before what the device says, claimed. One that is not there and has no default
 // is an error; those that the template does not know are left alone, since they
 // may be for the hook. What a device says must not widen a policy: in a
 // document it has no wildcards, variables or quotes.
-func (t *Template) Plan(own, claimed map[string]string) (*Plan, error) {
+func (t *Template) plan(own, claimed map[string]string) (*Plan, error) {
 	e := &evaluation{t: t, values: map[string]string{}, foreign: map[string]bool{}}
 	for name, v := range claimed {
 		e.values[name], e.foreign[name] = v, true

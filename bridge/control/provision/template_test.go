@@ -52,12 +52,12 @@ func TestFunctions(t *testing.T) {
 		{`{"Fn::Sub":"${D}/${iot:ClientId}"}`, `"d/${iot:ClientId}"`},
 		{`{"Fn::Sub":["${own}${own}${D}",{"own":{"Fn::Sub":"<${P}>"}}]}`, `"<p,q><p,q>d"`},
 	} {
-		tp, err := Parse([]byte(deviceOf(c.in)))
+		tp, err := parseDeviceTemplate([]byte(deviceOf(c.in)))
 		if err != nil {
 			t.Errorf("%s: %v", c.in, err)
 			continue
 		}
-		p, err := tp.Plan(certificate, map[string]string{"P": "p,q", "other": "x"})
+		p, err := tp.plan(certificate, map[string]string{"P": "p,q", "other": "x"})
 		if err != nil {
 			t.Errorf("%s: %v", c.in, err)
 			continue
@@ -107,7 +107,8 @@ func TestParseErrors(t *testing.T) {
 		withResource("x", policyOf+`"{}"}}`):                                                      "Resources.x: PolicyDocument",
 		strings.Repeat(" ", registry.MaxTemplateBody+1):                                           "at most 10240",
 	} {
-		if _, err := Parse([]byte(in)); !errors.Is(err, ErrTemplate) || !strings.Contains(err.Error(), want) {
+		_, err := parseDeviceTemplate([]byte(in))
+		if !errors.Is(err, ErrTemplate) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.200s: %v, want %s", in, err, want)
 		}
 	}
@@ -139,12 +140,12 @@ func TestPlanErrors(t *testing.T) {
 		{withResource("t", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a","ThingGroups":"g"}}`),
 			"want an array", map[string]string{"P": ""}},
 	} {
-		tp, err := Parse([]byte(c.in))
+		tp, err := parseDeviceTemplate([]byte(c.in))
 		if err != nil {
 			t.Errorf("%.200s: %v", c.in, err)
 			continue
 		}
-		if _, err := tp.Plan(certificate, c.claimed); !errors.Is(err, ErrTemplate) ||
+		if _, err := tp.plan(certificate, c.claimed); !errors.Is(err, ErrTemplate) ||
 			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.200s: %v, want %s", c.in, err, c.want)
 		}
@@ -152,7 +153,7 @@ func TestPlanErrors(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	tp, err := Parse([]byte(`{"Parameters":{"S":{"Type":"String"},"Status":{"Type":"String","Default":"Active"}},"Resources":{
+	tp, err := parseDeviceTemplate([]byte(`{"Parameters":{"S":{"Type":"String"},"Status":{"Type":"String","Default":"Active"}},"Resources":{
 "cert":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"AWS::IoT::Certificate::Id"},"Status":{"Ref":"Status"}},"OverrideSettings":{"Status":"REPLACE"}},
 "device":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Fn::Sub":"press-${S}"},"ThingTypeName":"press","AttributePayload":{"serial":{"Ref":"S"}},"ThingGroups":["a",{"Ref":"S"}],"BillingGroup":"b"},
  "OverrideSettings":{"ThingGroups":"MERGE"}},
@@ -161,7 +162,7 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := tp.Plan(certificate, map[string]string{"S": "7"})
+	p, err := tp.plan(certificate, map[string]string{"S": "7"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,17 +183,17 @@ func TestPlan(t *testing.T) {
 
 	// A device cannot widen its policy; who is trusted can.
 	for _, s := range []string{"*", "a?", "+", "#", "${iot:ClientId}", `"`, `\`, "\n", "\xff"} {
-		if _, err := tp.Plan(certificate, map[string]string{"S": s}); err == nil ||
+		if _, err := tp.plan(certificate, map[string]string{"S": s}); err == nil ||
 			!strings.Contains(err.Error(), "does not go into a policy") {
 			t.Errorf("%q: %v", s, err)
 		}
 		own := maps.Clone(certificate)
 		own["S"] = s
-		if _, err := tp.Plan(own, map[string]string{"S": "7"}); err != nil {
+		if _, err := tp.plan(own, map[string]string{"S": "7"}); err != nil {
 			t.Errorf("%q of the operator: %v", s, err)
 		}
 	}
-	if _, err := tp.Plan(certificate, map[string]string{"S": "7", "Status": "REVOKED"}); err == nil {
+	if _, err := tp.plan(certificate, map[string]string{"S": "7", "Status": "REVOKED"}); err == nil {
 		t.Error("a device may be REVOKED by its template")
 	}
 }
@@ -204,12 +205,12 @@ func TestSubstitutionIsBounded(t *testing.T) {
 	for i := range 100 {
 		v = fmt.Sprintf(`{"Fn::Sub":["${a%d}${a%d}",{"a%d":%s}]}`, i, i, i, v)
 	}
-	tp, err := Parse([]byte(deviceOf(strings.Replace(v, `"x"`, `""`, 1))))
+	tp, err := parseDeviceTemplate([]byte(deviceOf(strings.Replace(v, `"x"`, `""`, 1))))
 	if err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	if _, err := tp.Plan(certificate, map[string]string{"P": ""}); err != nil {
+	if _, err := tp.plan(certificate, map[string]string{"P": ""}); err != nil {
 		t.Error(err)
 	}
 	if took := time.Since(began); took > 5*time.Second {
@@ -227,7 +228,7 @@ func FuzzTemplate(f *testing.F) {
 		"p", `{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":{"Fn::Join":["",["{",{"Ref":"P"},"}"]]}}}`)),
 		"x")
 	f.Fuzz(func(t *testing.T, body []byte, said string) {
-		tp, err := Parse(body)
+		tp, err := parseDeviceTemplate(body)
 		if err != nil {
 			if !errors.Is(err, ErrTemplate) {
 				t.Fatalf("%v", err)
@@ -239,7 +240,7 @@ func FuzzTemplate(f *testing.F) {
 		for name := range tp.parameters {
 			claimed[name] = mark + said
 		}
-		p, err := tp.Plan(certificate, claimed)
+		p, err := tp.plan(certificate, claimed)
 		if err != nil {
 			if !errors.Is(err, ErrTemplate) {
 				t.Fatalf("%v", err)

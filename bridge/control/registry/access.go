@@ -81,8 +81,8 @@ func (t *Tx) lineages(groups []string) (all []string, err error) {
 	return slices.Compact(all), nil
 }
 
-// MaxAuthInfos is how many questions TestAuthorization takes (API).
-const MaxAuthInfos = 10
+// maxAuthInfos is how many questions TestAuthorization takes (API).
+const maxAuthInfos = 10
 
 // An AuthTest asks what a connection might do.
 type AuthTest struct {
@@ -120,8 +120,8 @@ var authActions = map[string]struct{ action, kind string }{
 // TestAuthorization answers by the evaluator that judges connections. An
 // unknown certificate or policy is ErrNotFound, a wrong question ErrInvalid.
 func (t *Tx) TestAuthorization(q AuthTest) ([]AuthResult, error) {
-	if n := len(q.Infos); n == 0 || n > MaxAuthInfos {
-		return nil, fmt.Errorf("test authorization: %d questions, want 1 to %d: %w", n, MaxAuthInfos, ErrInvalid)
+	if n := len(q.Infos); n == 0 || n > maxAuthInfos {
+		return nil, fmt.Errorf("test authorization: %d questions, want 1 to %d: %w", n, maxAuthInfos, ErrInvalid)
 	}
 	var out []AuthResult
 	for _, info := range q.Infos {
@@ -179,7 +179,7 @@ func (t *Tx) testOne(q *AuthTest, info AuthInfo) (AuthResult, error) {
 			}
 		}
 		for _, s := range x.Deciding() {
-			*names = append(*names, PolicyOf(s))
+			*names = append(*names, policyOf(s))
 		}
 	}
 	for _, list := range []*[]string{&r.Allowed, &r.Denied, &r.Implicit, &r.Missing} {
@@ -189,8 +189,8 @@ func (t *Tx) testOne(q *AuthTest, info AuthInfo) (AuthResult, error) {
 	return r, nil
 }
 
-// PolicyOf returns the name of the policy that a step is about.
-func PolicyOf(s authz.Step) string {
+// policyOf returns the name of the policy that a step is about.
+func policyOf(s authz.Step) string {
 	name, _, _ := strings.Cut(s.Policy, ":") // a document's name is policy:version
 	return name
 }
@@ -371,7 +371,7 @@ func access(who *Identity, action, resource string, known authz.Context, connect
 	x := e.Explain(action, resource)
 	a = Access{Certificate: who.Certificate.ID, Missing: x.Missing}
 	for _, s := range x.Deciding() {
-		a.Grants = append(a.Grants, Grant{PolicyOf(s), s.Statement, s.Sid, s.Reason})
+		a.Grants = append(a.Grants, Grant{policyOf(s), s.Statement, s.Sid, s.Reason})
 	}
 	return a, true
 }

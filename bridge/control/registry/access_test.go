@@ -156,7 +156,7 @@ func TestTestAuthorization(t *testing.T) {
 		want error
 	}{
 		"no question":    {AuthTest{}, ErrInvalid},
-		"too many":       {AuthTest{Infos: slices.Repeat(info("PUBLISH", "x"), MaxAuthInfos+1)}, ErrInvalid},
+		"too many":       {AuthTest{Infos: slices.Repeat(info("PUBLISH", "x"), maxAuthInfos+1)}, ErrInvalid},
 		"no such action": {AuthTest{Infos: info("DANCE", "x")}, ErrInvalid},
 		"no resource":    {AuthTest{Infos: info("PUBLISH")}, ErrInvalid},
 		"empty resource": {AuthTest{Infos: info("PUBLISH", "")}, ErrInvalid},

@@ -101,7 +101,7 @@ func (t *Tx) DeleteAuthorizer(name string) error {
 	if a.Status == Active || t.DefaultAuthorizer() == name {
 		return fmt.Errorf("authorizer %s is active, or the default: %w", name, ErrInUse)
 	}
-	if err := t.DeleteTags("authorizer/" + name); err != nil {
+	if err := t.deleteTags("authorizer/" + name); err != nil {
 		return err
 	}
 	t.changed(AuthorizerChanged, name)

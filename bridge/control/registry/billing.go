@@ -22,9 +22,9 @@ func (g *BillingGroup) check() error {
 	if !thingName.MatchString(g.Name) {
 		return fmt.Errorf("billing group name %q: %w: want 1 to 128 of a-z A-Z 0-9 : _ -", g.Name, ErrInvalid)
 	}
-	if len(g.Description) > MaxDescription {
+	if len(g.Description) > maxDescription {
 		return fmt.Errorf("billing group %s: description of %d bytes, want at most %d: %w", g.Name, len(g.Description),
-			MaxDescription, ErrInvalid)
+			maxDescription, ErrInvalid)
 	}
 	return nil
 }
@@ -82,7 +82,7 @@ func (t *Tx) DeleteBillingGroup(name string, expected uint64) error {
 	if t.anyLink(bBillingThings, name) {
 		return fmt.Errorf("billing group %s: things are in it: %w", name, ErrInUse)
 	}
-	if err := t.DeleteTags("billinggroup/" + name); err != nil {
+	if err := t.deleteTags("billinggroup/" + name); err != nil {
 		return err
 	}
 	return t.tx.Table(bBillingGroups).Delete([]byte(name))

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// MaxCAs is how many CAs may have one subject name (service quotas).
-const MaxCAs = 10
+// maxCAs is how many CAs may have one subject name (service quotas).
+const maxCAs = 10
 
 // A CAMode says how a CA was shown to be its owner's.
 type CAMode string
@@ -69,8 +69,8 @@ func (t *Tx) RegistrationCode() (string, error) {
 	return code, t.tx.Table(bMeta).Put(keyRegistrationCode, []byte(code))
 }
 
-// DeleteRegistrationCode forgets the code: the next one is another.
-func (t *Tx) DeleteRegistrationCode() error {
+// deleteRegistrationCode forgets the code: the next one is another.
+func (t *Tx) deleteRegistrationCode() error {
 	if t.tx.Table(bMeta).Get(keyRegistrationCode) == nil {
 		return fmt.Errorf("registration code: %w", ErrNotFound)
 	}
@@ -79,7 +79,7 @@ func (t *Tx) DeleteRegistrationCode() error {
 
 // RegisterCA registers a certificate authority. A certificate that is none, or
 // not valid now, or a verification certificate that does not verify it is
-// ErrInvalid; one that is there ErrExists; more than MaxCAs of one name ErrLimit.
+// ErrInvalid; one that is there ErrExists; more than maxCAs of one name ErrLimit.
 func (t *Tx) RegisterCA(in NewCA) (CA, error) {
 	cert, err := parseCertificate(in.Certificate)
 	if err != nil {
@@ -119,7 +119,7 @@ func (t *Tx) RegisterCA(in NewCA) (CA, error) {
 		return ca, fmt.Errorf("CA %s: %w", ca.ID, ErrExists)
 	}
 	name := nameKey(cert.RawSubject)
-	if n := len(t.links(bCANames, name)); n >= MaxCAs {
+	if n := len(t.links(bCANames, name)); n >= maxCAs {
 		return ca, fmt.Errorf("CA %q: there are %d of this name: %w", cert.Subject, n, ErrLimit)
 	}
 	if err := t.addLink(bCANames, name, ca.ID); err != nil {
@@ -306,7 +306,7 @@ func (t *Tx) DeleteCA(id string) error {
 			return err
 		}
 	}
-	return t.DeleteTags("cacert/" + id)
+	return t.deleteTags("cacert/" + id)
 }
 
 // CAs lists certificate authorities by id; see Things.

@@ -108,8 +108,8 @@ func TestRegisterCA(t *testing.T) {
 		return text
 	}
 	stale := verification(ca)
-	try(t, r, "forget the code", nil, (*Tx).DeleteRegistrationCode)
-	try(t, r, "forget it again", ErrNotFound, (*Tx).DeleteRegistrationCode)
+	try(t, r, "forget the code", nil, (*Tx).deleteRegistrationCode)
+	try(t, r, "forget it again", ErrNotFound, (*Tx).deleteRegistrationCode)
 	good := verification(ca)
 	for what, in := range map[string]NewCA{
 		"no verification":   {Certificate: ca.pem()},
@@ -145,9 +145,9 @@ func TestRegisterCA(t *testing.T) {
 		_, err := tx.RegisterCA(NewCA{Certificate: ca.pem(), Mode: SNIOnly})
 		return err
 	})
-	for i := range MaxCAs {
+	for i := range maxCAs {
 		want := error(nil)
-		if i == MaxCAs-1 {
+		if i == maxCAs-1 {
 			want = ErrLimit
 		}
 		try(t, r, "many of one name", want, func(tx *Tx) error {
@@ -240,8 +240,8 @@ func TestTransfer(t *testing.T) {
 	var c Certificate
 	update(t, r, func(tx *Tx) (err error) { c, err = tx.RegisterCertificate(testPEM(t, 1), Active); return err })
 	set := func(s Status) func(*Tx) error { return func(tx *Tx) error { return tx.SetCertificateStatus(c.ID, s) } }
-	transfer := func(tx *Tx) error { return tx.TransferCertificate(c.ID) }
-	end := func(s Status) func(*Tx) error { return func(tx *Tx) error { return tx.EndTransfer(c.ID, s) } }
+	transfer := func(tx *Tx) error { return tx.transferCertificate(c.ID) }
+	end := func(s Status) func(*Tx) error { return func(tx *Tx) error { return tx.endTransfer(c.ID, s) } }
 	try(t, r, "active", ErrConflict, transfer)
 	try(t, r, "end of none", ErrConflict, end(Inactive))
 	try(t, r, "deactivate", nil, set(Inactive))

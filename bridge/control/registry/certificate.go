@@ -242,9 +242,9 @@ func (t *Tx) putStatus(c *Certificate, status Status) error {
 	return t.put(bCertificates, c.ID, c)
 }
 
-// TransferCertificate makes an INACTIVE certificate (else ErrConflict) with
+// transferCertificate makes an INACTIVE certificate (else ErrConflict) with
 // nothing attached (else ErrInUse) PENDING_TRANSFER.
-func (t *Tx) TransferCertificate(id string) error {
+func (t *Tx) transferCertificate(id string) error {
 	c, err := t.Certificate(id)
 	switch {
 	case err != nil:
@@ -258,10 +258,10 @@ func (t *Tx) TransferCertificate(id string) error {
 	return t.putStatus(&c, PendingTransfer)
 }
 
-// EndTransfer ends a transfer: with ACTIVE or INACTIVE when it is accepted, with
+// endTransfer ends a transfer: with ACTIVE or INACTIVE when it is accepted, with
 // INACTIVE when it is cancelled or rejected. A certificate that is not
 // PENDING_TRANSFER is ErrConflict.
-func (t *Tx) EndTransfer(id string, status Status) error {
+func (t *Tx) endTransfer(id string, status Status) error {
 	if status != Active && status != Inactive {
 		return fmt.Errorf("certificate status %q: %w: want ACTIVE or INACTIVE", status, ErrInvalid)
 	}

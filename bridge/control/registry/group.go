@@ -32,9 +32,9 @@ func (g *Group) check() error {
 	if g.Query != "" && g.Parent != "" {
 		return fmt.Errorf("thing group %s: %w: a dynamic group is below none", g.Name, ErrInvalid)
 	}
-	if len(g.Description) > MaxDescription {
+	if len(g.Description) > maxDescription {
 		return fmt.Errorf("thing group %s: description of %d bytes, want at most %d: %w", g.Name, len(g.Description),
-			MaxDescription, ErrInvalid)
+			maxDescription, ErrInvalid)
 	}
 	return checkAttributes("thing group "+g.Name, g.Attributes)
 }
@@ -204,7 +204,7 @@ func (t *Tx) DeleteGroup(name string, expected uint64) error {
 	if err := t.storeGroupChange(&g, Deleted); err != nil {
 		return err
 	}
-	if err := t.DeleteTags("thinggroup/" + name); err != nil {
+	if err := t.deleteTags("thinggroup/" + name); err != nil {
 		return err
 	}
 	t.changed(GroupChanged, name)

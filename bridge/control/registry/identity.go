@@ -36,9 +36,9 @@ func (id *Identity) Evaluator(ctx authz.Context) *authz.Evaluator {
 	return authz.Compile(id.Documents, ctx)
 }
 
-// AffectedBy says whether an event may have changed the identity, so that it
+// affectedBy says whether an event may have changed the identity, so that it
 // must be read and compiled anew.
-func (id *Identity) AffectedBy(e Event) bool {
+func (id *Identity) affectedBy(e Event) bool {
 	switch e.Kind {
 	case CertificateChanged:
 		return e.Name == id.Certificate.ID

@@ -47,7 +47,7 @@ func TestThingTypes(t *testing.T) {
 			return tx.CreateThingType(ThingType{Name: "x", Searchable: []string{"a", "b", "c", "d"}})
 		}, ErrInvalid},
 		{"long description", func(tx *Tx) error {
-			return tx.CreateThingType(ThingType{Name: "x", Description: strings.Repeat("x", MaxDescription+1)})
+			return tx.CreateThingType(ThingType{Name: "x", Description: strings.Repeat("x", maxDescription+1)})
 		}, ErrInvalid},
 		{"thing", with("a"), nil},
 		{"delete at once", func(tx *Tx) error { return tx.DeleteThingType("pump") }, ErrConflict},
@@ -98,7 +98,7 @@ func TestTypesOfOldFile(t *testing.T) {
 	}
 	defer r.Close()
 	err = r.View(func(tx *Tx) error {
-		if all, next := tx.TypeThings("pump", "", 0); !slices.Equal(all, []string{"a"}) || next != "" {
+		if all, next := tx.typeThings("pump", "", 0); !slices.Equal(all, []string{"a"}) || next != "" {
 			t.Errorf("%v, %q", all, next)
 		}
 		_, err := tx.ThingType("pump")

@@ -150,7 +150,7 @@ func TestModel(t *testing.T) {
 					want = when(m.certs[id] != Inactive || len(pairs(m.certPolicies, id))+
 						len(pairs(m.certThings, id)) > 0, ErrConflict)
 				}
-				if do(want, func(tx *Tx) error { return tx.TransferCertificate(id) }) {
+				if do(want, func(tx *Tx) error { return tx.transferCertificate(id) }) {
 					m.certs[id] = PendingTransfer
 				}
 			},
@@ -161,7 +161,7 @@ func TestModel(t *testing.T) {
 				if want == nil {
 					want = when(m.certs[id] != PendingTransfer, ErrConflict)
 				}
-				if do(want, func(tx *Tx) error { return tx.EndTransfer(id, to) }) {
+				if do(want, func(tx *Tx) error { return tx.endTransfer(id, to) }) {
 					m.certs[id] = to
 				}
 			},

@@ -183,7 +183,7 @@ func (t *Tx) DeletePolicy(name string) error {
 			return err
 		}
 	}
-	if err := t.DeleteTags("policy/" + name); err != nil {
+	if err := t.deleteTags("policy/" + name); err != nil {
 		return err
 	}
 	t.changed(PolicyChanged, name)

@@ -48,7 +48,7 @@ func (r *Registry) Unchanged(id *Identity, since uint64) (revision uint64, ok bo
 		if e.revision <= since {
 			break
 		}
-		if id.AffectedBy(e.Event) {
+		if id.affectedBy(e.Event) {
 			return revision, false
 		}
 	}

@@ -278,7 +278,7 @@ func TestPolicyVersions(t *testing.T) {
 	}
 }
 
-// What a session compiled at its CONNECT stays right as long as AffectedBy
+// What a session compiled at its CONNECT stays right as long as affectedBy
 // doesn't object, whatever happens to the registry.
 func TestWatch(t *testing.T) {
 	r := open(t)
@@ -333,7 +333,7 @@ func TestWatch(t *testing.T) {
 		}
 		got = nil
 		update(t, r, c.do)
-		if hit := slices.ContainsFunc(got, who.AffectedBy); hit != c.hit {
+		if hit := slices.ContainsFunc(got, who.affectedBy); hit != c.hit {
 			t.Errorf("%s: events %v, affected %v", c.name, got, hit)
 		}
 	}

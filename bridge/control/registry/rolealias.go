@@ -10,9 +10,9 @@ import (
 
 // Bounds of a role alias (API reference, CreateRoleAlias).
 const (
-	LeastCredentialTime   = 900 * time.Second
-	MostCredentialTime    = 43200 * time.Second
-	DefaultCredentialTime = 3600 * time.Second
+	leastCredentialTime   = 900 * time.Second
+	mostCredentialTime    = 43200 * time.Second
+	defaultCredentialTime = 3600 * time.Second
 )
 
 var aliasName = regexp.MustCompile(`^[\w=,@-]{1,128}$`)
@@ -33,9 +33,9 @@ func (a *RoleAlias) check() error {
 	case len(a.Role) < 20 || len(a.Role) > 2048:
 		return fmt.Errorf("role alias %s: role %.100q: %w: want an ARN of 20 to 2048 characters", a.Name, a.Role,
 			ErrInvalid)
-	case a.Life < LeastCredentialTime || a.Life > MostCredentialTime:
+	case a.Life < leastCredentialTime || a.Life > mostCredentialTime:
 		return fmt.Errorf("role alias %s: credentials of %v: %w: want %v to %v", a.Name, a.Life, ErrInvalid,
-			LeastCredentialTime, MostCredentialTime)
+			leastCredentialTime, mostCredentialTime)
 	}
 	return nil
 }
@@ -44,7 +44,7 @@ func (a *RoleAlias) check() error {
 // ErrExists.
 func (t *Tx) CreateRoleAlias(a RoleAlias) error {
 	if a.Life == 0 {
-		a.Life = DefaultCredentialTime
+		a.Life = defaultCredentialTime
 	}
 	if err := a.check(); err != nil {
 		return err
@@ -85,7 +85,7 @@ func (t *Tx) DeleteRoleAlias(name string) error {
 	if !t.has(bRoleAliases, name) {
 		return fmt.Errorf("role alias %q: %w", name, ErrNotFound)
 	}
-	if err := t.DeleteTags("rolealias/" + name); err != nil {
+	if err := t.deleteTags("rolealias/" + name); err != nil {
 		return err
 	}
 	return t.tx.Table(bRoleAliases).Delete([]byte(name))

@@ -10,8 +10,8 @@ import (
 
 // Limits of topic rules.
 const (
-	MaxRules        = 20_000    // our choice; AWS has 1,000 unless it is asked for more (service quotas)
-	MaxRuleDocument = 256 << 10 // bytes, our choice: a statement is at most 64 KB
+	maxRules        = 20_000    // our choice; AWS has 1,000 unless it is asked for more (service quotas)
+	maxRuleDocument = 256 << 10 // bytes, our choice: a statement is at most 64 KB
 )
 
 // ruleName is CreateTopicRule's pattern.
@@ -31,14 +31,14 @@ func (r *Rule) check() error {
 	if !ruleName.MatchString(r.Name) {
 		return fmt.Errorf("rule name %q: %w: want 1 to 128 of a-z A-Z 0-9 _", r.Name, ErrInvalid)
 	}
-	if n := len(r.Document); n == 0 || n > MaxRuleDocument {
-		return fmt.Errorf("rule %s: document of %d bytes, want 1 to %d: %w", r.Name, n, MaxRuleDocument, ErrInvalid)
+	if n := len(r.Document); n == 0 || n > maxRuleDocument {
+		return fmt.Errorf("rule %s: document of %d bytes, want 1 to %d: %w", r.Name, n, maxRuleDocument, ErrInvalid)
 	}
 	return nil
 }
 
 // CreateRule makes a rule from Name, Document and Disabled and returns it as it
-// is kept. A rule of that name is ErrExists, more than MaxRules are ErrLimit.
+// is kept. A rule of that name is ErrExists, more than maxRules are ErrLimit.
 //
 // Changes of rules are no events for Watch, since no connection depends on them.
 func (t *Tx) CreateRule(r Rule) (Rule, error) {
@@ -50,7 +50,7 @@ func (t *Tx) CreateRule(r Rule) (Rule, error) {
 	}
 	// The bucket's sequence counts the rules there are.
 	b := t.tx.Table(bRules)
-	if b.Sequence() >= MaxRules {
+	if b.Sequence() >= maxRules {
 		return Rule{}, fmt.Errorf("rule %s: there are %d: %w", r.Name, b.Sequence(), ErrLimit)
 	}
 	if err := b.SetSequence(b.Sequence() + 1); err != nil {
@@ -103,7 +103,7 @@ func (t *Tx) DeleteRule(name string) error {
 	if err := t.tx.Table(bRuleDocuments).Delete([]byte(name)); err != nil {
 		return err
 	}
-	if err := t.DeleteTags("rule/" + name); err != nil {
+	if err := t.deleteTags("rule/" + name); err != nil {
 		return err
 	}
 	return b.Delete([]byte(name))

@@ -56,7 +56,7 @@ func TestRuleStays(t *testing.T) {
 func TestRuleLimits(t *testing.T) {
 	r := open(t)
 	update(t, r, func(tx *Tx) error {
-		for i := range MaxRules {
+		for i := range maxRules {
 			if _, err := tx.CreateRule(Rule{Name: fmt.Sprint("r", i), Document: []byte("{}")}); err != nil {
 				return err
 			}
@@ -73,13 +73,13 @@ func TestRuleLimits(t *testing.T) {
 		t.Errorf("one more: %v", err)
 	}
 	update(t, r, func(tx *Tx) error { return tx.DeleteRule("r7") })
-	if err := create("more", MaxRuleDocument+1); !errors.Is(err, ErrInvalid) {
+	if err := create("more", maxRuleDocument+1); !errors.Is(err, ErrInvalid) {
 		t.Errorf("large: %v", err)
 	}
 	if err := create(strings.Repeat("r", 129), 2); !errors.Is(err, ErrInvalid) {
 		t.Errorf("long name: %v", err)
 	}
-	if err := create(strings.Repeat("r", 128), MaxRuleDocument); err != nil {
+	if err := create(strings.Repeat("r", 128), maxRuleDocument); err != nil {
 		t.Errorf("in the place of one that is gone: %v", err)
 	}
 }

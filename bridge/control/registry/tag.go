@@ -81,10 +81,10 @@ func (t *Tx) Untag(resource string, keys []string) error {
 		delete(tags, k)
 	}
 	if len(tags) == 0 {
-		return t.DeleteTags(resource)
+		return t.deleteTags(resource)
 	}
 	return t.put(bTags, resource, tags)
 }
 
-// DeleteTags forgets the tags of a resource that is being deleted.
-func (t *Tx) DeleteTags(resource string) error { return t.tx.Table(bTags).Delete([]byte(resource)) }
+// deleteTags forgets the tags of a resource that is being deleted.
+func (t *Tx) deleteTags(resource string) error { return t.tx.Table(bTags).Delete([]byte(resource)) }

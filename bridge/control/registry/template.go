@@ -209,7 +209,7 @@ func (t *Tx) DeleteTemplate(name string) error {
 			return err
 		}
 	}
-	if err := t.DeleteTags("provisioningtemplate/" + name); err != nil {
+	if err := t.deleteTags("provisioningtemplate/" + name); err != nil {
 		return err
 	}
 	return t.tx.Table(bTemplates).Delete([]byte(name))

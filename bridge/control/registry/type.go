@@ -11,8 +11,8 @@ import (
 
 // Limits of thing types (service quotas and API reference).
 const (
-	MaxSearchable  = 3    // attributes that a type names
-	MaxDescription = 2028 // characters
+	maxSearchable  = 3    // attributes that a type names
+	maxDescription = 2028 // characters
 	// deprecatedFor is how long a type must have been deprecated before it is
 	// deleted: until then a thing that is being made of it may not know yet.
 	deprecatedFor = 5 * time.Minute
@@ -34,12 +34,12 @@ func (ty *ThingType) check() error {
 	switch {
 	case !thingName.MatchString(ty.Name):
 		return fmt.Errorf("thing type name %q: %w: want 1 to 128 of a-z A-Z 0-9 : _ -", ty.Name, ErrInvalid)
-	case len(ty.Description) > MaxDescription:
+	case len(ty.Description) > maxDescription:
 		return fmt.Errorf("thing type %s: description of %d bytes, want at most %d: %w", ty.Name, len(ty.Description),
-			MaxDescription, ErrInvalid)
-	case len(ty.Searchable) > MaxSearchable:
+			maxDescription, ErrInvalid)
+	case len(ty.Searchable) > maxSearchable:
 		return fmt.Errorf("thing type %s: %d searchable attributes, want at most %d: %w", ty.Name, len(ty.Searchable),
-			MaxSearchable, ErrInvalid)
+			maxSearchable, ErrInvalid)
 	}
 	for _, a := range ty.Searchable {
 		if !attributeName.MatchString(a) {
@@ -125,7 +125,7 @@ func (t *Tx) DeleteThingType(name string) error {
 	if err := t.storeChange(&Change{Event: TypeEvent, Operation: Deleted, Name: name, Type: &ty}); err != nil {
 		return err
 	}
-	if err := t.DeleteTags("thingtype/" + name); err != nil {
+	if err := t.deleteTags("thingtype/" + name); err != nil {
 		return err
 	}
 	return t.tx.Table(bTypes).Delete([]byte(name))
@@ -144,8 +144,8 @@ func (t *Tx) ThingTypes(after string, n int) (page []ThingType, next string, err
 	return page, next, err
 }
 
-// TypeThings lists the things of a type; see Things for paging.
-func (t *Tx) TypeThings(name, after string, n int) (page []string, next string) {
+// typeThings lists the things of a type; see Things for paging.
+func (t *Tx) typeThings(name, after string, n int) (page []string, next string) {
 	return t.pageLinks(bTypeThings, name, after, n)
 }
 

@@ -14,13 +14,13 @@ import (
 
 // Limits of users and their keys.
 const (
-	MaxUsers = 1000 // our choice: all are in memory
-	// MaxUserKeys is AWS's (IAM quotas, access keys assigned to an IAM user), active
+	maxUsers = 1000 // our choice: all are in memory
+	// maxUserKeys is AWS's (IAM quotas, access keys assigned to an IAM user), active
 	// or not. One that has ended does not count.
-	MaxUserKeys = 2
-	// MaxUserPolicies are the inline policies of a user, and of a key; each has
+	maxUserKeys = 2
+	// maxUserPolicies are the inline policies of a user, and of a key; each has
 	// at most authz.MaxDocument characters, as AWS's of a user together. Our choice.
-	MaxUserPolicies = 10
+	maxUserPolicies = 10
 	maxUserRoles    = 10
 )
 
@@ -39,8 +39,8 @@ type User struct {
 
 // checkInline checks inline policies.
 func checkInline(what string, policies map[string]json.RawMessage) error {
-	if len(policies) > MaxUserPolicies {
-		return fmt.Errorf("%s: %d policies: %w: want at most %d", what, len(policies), ErrLimit, MaxUserPolicies)
+	if len(policies) > maxUserPolicies {
+		return fmt.Errorf("%s: %d policies: %w: want at most %d", what, len(policies), ErrLimit, maxUserPolicies)
 	}
 	for name, doc := range policies {
 		if !policyName.MatchString(name) {
@@ -80,7 +80,7 @@ func (t *Tx) CreateUser(u User) error {
 	if err != nil {
 		return err
 	}
-	if n >= MaxUsers {
+	if n >= maxUsers {
 		return fmt.Errorf("user %s: %w: there are %d users already", u.Name, ErrLimit, n)
 	}
 	u.Created = t.reg.now().UTC()
@@ -185,7 +185,7 @@ func (t *Tx) AddAccessKey(k AccessKey) error {
 			}
 		}
 	}
-	if n := count(have, t.reg.now()); n >= MaxUserKeys {
+	if n := count(have, t.reg.now()); n >= maxUserKeys {
 		return fmt.Errorf("user %s: %w: there are %d access keys: revoke one first", k.User, ErrLimit, n)
 	}
 	k.Status, k.Created = Active, t.reg.now().UTC()

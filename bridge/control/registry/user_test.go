@@ -26,7 +26,7 @@ func TestUsers(t *testing.T) {
 	r.Watch(func(e Event) { heard = append(heard, e) })
 	some := map[string]json.RawMessage{"p": allow("kinesis:PutRecord", "*")}
 	many := map[string]json.RawMessage{}
-	for i := range MaxUserPolicies + 1 {
+	for i := range maxUserPolicies + 1 {
 		many[fmt.Sprint("p", i)] = some["p"]
 	}
 	for _, c := range []struct {
@@ -102,12 +102,12 @@ func TestUsers(t *testing.T) {
 	})
 }
 
-// There are at most MaxUsers.
+// There are at most maxUsers.
 func TestMaxUsers(t *testing.T) {
 	r := open(t)
 	update(t, r, func(tx *Tx) error {
 		var errs []error
-		for i := range MaxUsers {
+		for i := range maxUsers {
 			errs = append(errs, tx.CreateUser(User{Name: fmt.Sprint("u", i)}))
 		}
 		return errors.Join(errs...)

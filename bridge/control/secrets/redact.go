@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Redacted stands in the place of a secret.
-const Redacted = "[redacted]"
+// redacted stands in the place of a secret.
+const redacted = "[redacted]"
 
 const (
 	// minRedacted is the length in bytes from which a value is taken out of texts:
@@ -124,7 +124,7 @@ func (k *known) replace(text string) string {
 		})
 		var pairs []string
 		for _, v := range slices.Compact(all) {
-			pairs = append(pairs, v, Redacted)
+			pairs = append(pairs, v, redacted)
 		}
 		k.replacer = strings.NewReplacer(pairs...)
 	}

@@ -193,7 +193,7 @@ func FuzzRedact(f *testing.F) {
 		k.add([]byte(secret))
 		for _, v := range parts([]byte(secret)) {
 			if len(v) >= minRedacted && strings.Contains(k.replace(before+" "+v+" "+after), v) &&
-				!strings.Contains(Redacted, v) && !strings.Contains(before+after, v) {
+				!strings.Contains(redacted, v) && !strings.Contains(before+after, v) {
 				t.Fatalf("%q is left in %q", v, k.replace(before+v+after))
 			}
 		}

@@ -150,7 +150,7 @@ func (c *Client) ask(ctx context.Context, s *Service, question any, read func([]
 
 // call asks a URL, or a function by its ARN.
 func (c *Client) call(ctx context.Context, at string, text []byte) ([]byte, error) {
-	if IsFunction(at) {
+	if isFunction(at) {
 		answer, err := c.functions.Ask(ctx, at, text)
 		if err == nil && len(answer) > maxAnswer {
 			err = fmt.Errorf("its answer has more than %d bytes", maxAnswer)
@@ -179,8 +179,8 @@ func (c *Client) call(ctx context.Context, at string, text []byte) ([]byte, erro
 	return answer, nil
 }
 
-// IsFunction says whether a URL is a function's ARN.
-func IsFunction(url string) bool {
+// isFunction says whether a URL is a function's ARN.
+func isFunction(url string) bool {
 	return arn.Is(url) && strings.Contains(url, ":lambda:")
 }
 

@@ -200,7 +200,7 @@ func TestRetries(t *testing.T) {
 						!strings.HasPrefix(all, "arn:to "+id) || !strings.Contains(all, `"requestPayload":{"a":1}`)) {
 					t.Errorf("sent %s", all)
 				}
-				if p := log.at(t); p.Low() != uint64(len(log.records)) || log.trimmed != p.Low() {
+				if p := log.at(t); p.low() != uint64(len(log.records)) || log.trimmed != p.low() {
 					t.Errorf("position %v of %d, trimmed %d", p, len(log.records), log.trimmed)
 				}
 			})

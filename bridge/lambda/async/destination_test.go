@@ -132,7 +132,7 @@ func TestRecordsSurvive(t *testing.T) {
 				if len(first)+len(then) > 0 {
 					t.Error("others", first, then)
 				}
-				if p := s.log.at(t); p.Low() != 3 {
+				if p := s.log.at(t); p.low() != 3 {
 					t.Errorf("position %v", p)
 				}
 			})
@@ -228,7 +228,7 @@ func TestLoopEnds(t *testing.T) {
 				if n := len(s.made.made); n != lambda.MaxDepth+1 { // the last is refused
 					t.Errorf("%d calls", n)
 				}
-				if p := s.log.at(t); p.Low() != uint64(len(s.log.records)) {
+				if p := s.log.at(t); p.low() != uint64(len(s.log.records)) {
 					t.Errorf("position %v of %d", p, len(s.log.records))
 				}
 				if failures == "bucket" != (len(kept) == 1 && strings.Contains(kept[0], recursiveInvocation)) {

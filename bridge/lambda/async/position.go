@@ -16,8 +16,8 @@ type Position struct {
 // of a big endian offset.
 const positionFormat = 2
 
-// Low is the first offset that is not dealt with.
-func (p Position) Low() uint64 {
+// low is the first offset that is not dealt with.
+func (p Position) low() uint64 {
 	if len(p.Open) > 0 {
 		return p.Open[0]
 	}

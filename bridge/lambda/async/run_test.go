@@ -66,12 +66,12 @@ func TestRestart(t *testing.T) {
 		if d := s.run(0); d != callGrace {
 			t.Errorf("calls had %v", d)
 		}
-		if n := len(strings.Fields(s.made.payloads())); n != maxWorkers || s.log.at(t).Low() != 0 {
+		if n := len(strings.Fields(s.made.payloads())); n != maxWorkers || s.log.at(t).low() != 0 {
 			t.Fatalf("%d calls, position %v", n, s.log.at(t))
 		}
 		s.made.hang = nil
 		s.run(0)
-		if n := len(strings.Fields(s.made.payloads())); n != 100 || s.log.at(t).Low() != 100 {
+		if n := len(strings.Fields(s.made.payloads())); n != 100 || s.log.at(t).low() != 100 {
 			t.Errorf("%d calls, position %v", n, s.log.at(t))
 		}
 	})
@@ -133,7 +133,7 @@ func TestStopKeepsResults(t *testing.T) {
 		if d := s.run(0); d != callGrace/2+firstBackOff {
 			t.Errorf("calls had %v", d)
 		}
-		if p := s.log.at(t); p.Low() != maxWorkers {
+		if p := s.log.at(t); p.low() != maxWorkers {
 			t.Errorf("position %v", p)
 		}
 	})
@@ -193,12 +193,12 @@ func TestOpenIsBounded(t *testing.T) {
 			s.put("1")
 		}
 		s.run(time.Second)
-		if p := s.log.at(t); len(p.Open) == 0 || len(p.Open) > maxWaiting || p.Low() != 1 {
-			t.Fatalf("%d open from %d", len(p.Open), p.Low())
+		if p := s.log.at(t); len(p.Open) == 0 || len(p.Open) > maxWaiting || p.low() != 1 {
+			t.Fatalf("%d open from %d", len(p.Open), p.low())
 		}
 		throttled = false
 		s.run(time.Minute)
-		if p := s.log.at(t); p.Low() != maxWaiting+1001 {
+		if p := s.log.at(t); p.low() != maxWaiting+1001 {
 			t.Errorf("%d open, cursor %d", len(p.Open), p.Cursor)
 		}
 	})

@@ -34,7 +34,7 @@ func (r *run) startSave() {
 	r.workers.Go(func() {
 		err := r.q.o.Log.Done(context.Background(), p, records)
 		if err == nil {
-			if err := r.q.o.Log.Trim(p.Low()); err != nil {
+			if err := r.q.o.Log.Trim(p.low()); err != nil {
 				r.q.o.Slog.Warn("the log of queued calls cannot be trimmed, will try again", "err", err)
 			}
 		}

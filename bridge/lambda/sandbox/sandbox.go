@@ -19,9 +19,6 @@ import (
 	"strings"
 )
 
-// ErrUnsupported is what Open returns where there is no Linux.
-var ErrUnsupported = errors.New("sandbox: functions run on Linux only")
-
 // ErrExec is what Start returns, wrapped, if there is no such program, or it cannot
 // run.
 var ErrExec = errors.New("cannot be run")

@@ -3,10 +3,14 @@
 package sandbox
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 )
+
+// errUnsupported is what Open and Start return: functions run on Linux only.
+var errUnsupported = errors.New("sandbox: functions run on Linux only")
 
 // Options of a Sandbox.
 type Options struct {
@@ -19,7 +23,7 @@ type Options struct {
 type Sandbox struct{}
 
 // Open fails.
-func Open(Options) (*Sandbox, error) { return nil, ErrUnsupported }
+func Open(Options) (*Sandbox, error) { return nil, errUnsupported }
 
 // Means returns nothing.
 func (*Sandbox) Means() Means { return Means{} }
@@ -28,7 +32,7 @@ func (*Sandbox) Means() Means { return Means{} }
 func (*Sandbox) Close() error { return nil }
 
 // Start fails.
-func (*Sandbox) Start(Spec, io.Writer) (*Process, error) { return nil, ErrUnsupported }
+func (*Sandbox) Start(Spec, io.Writer) (*Process, error) { return nil, errUnsupported }
 
 // A Process is never started.
 type Process struct {

@@ -19,8 +19,8 @@ type Code struct {
 	Dir string
 }
 
-// HashZip is the hash of a package, hex.
-func HashZip(zip []byte) string {
+// hashZip is the hash of a package, hex.
+func hashZip(zip []byte) string {
 	sum := sha256.Sum256(zip)
 	return hex.EncodeToString(sum[:])
 }
@@ -33,14 +33,14 @@ func (s *Store) put(c Code, v *Version) error {
 		if err != nil {
 			return err
 		}
-		v.Dir, v.Hash, v.Size = dir, HashZip([]byte(dir)), 0
+		v.Dir, v.Hash, v.Size = dir, hashZip([]byte(dir)), 0
 		return nil
 	}
 	r, err := contents(c.Zip)
 	if err != nil {
 		return err
 	}
-	hash := HashZip(c.Zip)
+	hash := hashZip(c.Zip)
 	v.Dir, v.Hash, v.Size = "", hash, int64(len(c.Zip))
 	at := s.Path("code", hash+".zip")
 	if _, err := os.Stat(at); err == nil {
@@ -126,7 +126,7 @@ func (s *Store) open(v *Version) (dir string, release func(), err error) {
 	s.change.Lock()
 	defer s.change.Unlock()
 	err = s.makeTree(v.Hash, func(dir string) error {
-		zip, err := s.Zip(v)
+		zip, err := s.zip(v)
 		if err != nil {
 			return err
 		}
@@ -157,13 +157,13 @@ func (s *Store) release(hash string) {
 	_ = s.sweep() // the next one, or the next start, tries again
 }
 
-// Zip returns a version's package; fs.ErrNotExist for a folder.
-func (s *Store) Zip(v *Version) ([]byte, error) {
+// zip returns a version's package; fs.ErrNotExist for a folder.
+func (s *Store) zip(v *Version) ([]byte, error) {
 	if v.Dir != "" {
 		return nil, fs.ErrNotExist
 	}
 	zip, err := os.ReadFile(s.Path("code", v.Hash+".zip"))
-	if err == nil && HashZip(zip) != v.Hash {
+	if err == nil && hashZip(zip) != v.Hash {
 		err = errors.New("it is damaged: its hash is another one")
 	}
 	return zip, err

@@ -454,7 +454,7 @@ func TestKill(t *testing.T) {
 // Whatever a function's file holds, reading it ends, and what is read is written
 // back as a file that reads the same.
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(`{"format":1,"name":"f","latest":{"version":"$LATEST","hash":"` + HashZip(nil) + `"},"next":1}`))
+	f.Add([]byte(`{"format":1,"name":"f","latest":{"version":"$LATEST","hash":"` + hashZip(nil) + `"},"next":1}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r, err := parse("f", text)
 		if err != nil {

@@ -26,9 +26,9 @@ var (
 	Python1     = Form{Name: "Python 1", Service: "iotdata", Expires: "86400", Signed: "host"}
 	JavaScript1 = Form{Name: "JavaScript 1", Service: "iotdevicegateway", Signed: "host", Port: true}
 	Version2    = Form{Name: "version 2", Service: "iotdevicegateway", Signed: "connection;host"}
-	SignsToken  = Form{Name: "signs the token", Service: "iotdevicegateway", Expires: "300", Signed: "host", Port: true,
+	signsToken  = Form{Name: "signs the token", Service: "iotdevicegateway", Expires: "300", Signed: "host", Port: true,
 		Token: true}
-	Forms = []Form{Python1, JavaScript1, Version2, SignsToken}
+	Forms = []Form{Python1, JavaScript1, Version2, signsToken}
 )
 
 // Query returns the query of a request for /mqtt with this Host header.

@@ -112,7 +112,7 @@ func (bx *box) gather() time.Duration {
 	if first == nil || len(bx.work) == bx.most {
 		return 0
 	}
-	g, ok := bx.drainer.opts.Senders[first.Kind].(Gatherer)
+	g, ok := bx.drainer.opts.Senders[first.Kind].(gatherer)
 	if !ok {
 		return 0
 	}

@@ -21,7 +21,7 @@ type Sender interface {
 }
 
 // A Gatherer is a Sender that sends fewer requests if it is given more at once.
-type Gatherer interface {
+type gatherer interface {
 	// Gather says how long it is worth to wait for more than ds, since the first of
 	// them came. It is asked again when one came.
 	Gather(ds []*Delivery) time.Duration

@@ -2,7 +2,6 @@ package action
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -34,9 +33,6 @@ const topicPrefix = "topic:"
 func SubscriberStream(topic, subscriber string) string {
 	return OutboxStream(topicPrefix+topic, subscriber)
 }
-
-// IsSubscriber says whether a stream is a subscriber's outbox.
-func IsSubscriber(stream string) bool { return strings.HasPrefix(stream, outboxPrefix+topicPrefix) }
 
 // Subscriber is whom a delivery waits for; "": it is of no subscriber's outbox.
 func (d *Delivery) Subscriber() string { return d.Parameter(subscriberParameter) }

@@ -96,7 +96,7 @@ type Slot struct {
 
 // Errors of Acquire.
 var (
-	ErrAddress = errors.New("admission: too many connections of one address")
+	errAddress = errors.New("admission: too many connections of one address")
 	ErrFull    = errors.New("admission: too many connections")
 	// ErrTaken is for when authenticated clients have all connections, so that
 	// waiting has no end.
@@ -115,7 +115,7 @@ func (d *Limiter) Acquire(a netip.Addr, closeConn func() error) (*Slot, error) {
 	if full(d.addresses[a], l.PerAddress) && a.IsValid() || full(d.unauthenticatedOf(a), l.UnauthenticatedPerAddress) {
 		if !d.evict(a, now, 1) {
 			d.refused.Add(1)
-			return nil, ErrAddress
+			return nil, errAddress
 		}
 	}
 	if full(d.open, l.Open) && d.pending == 0 {
@@ -131,7 +131,7 @@ func (d *Limiter) Acquire(a netip.Addr, closeConn func() error) (*Slot, error) {
 		if !d.evict(crowd, now, share) {
 			if full(d.pending, l.Unauthenticated) && own > 0 && most <= own+1 { // others wait behind it
 				d.refused.Add(1)
-				return nil, ErrAddress
+				return nil, errAddress
 			}
 			return nil, ErrFull
 		}

@@ -192,7 +192,7 @@ func TestShareOfAddress(t *testing.T) {
 			}
 			time.Sleep(patience)
 			for _, from := range []netip.Addr{a, c} {
-				if _, err := x.Acquire(from, nil); err != ErrAddress {
+				if _, err := x.Acquire(from, nil); err != errAddress {
 					t.Errorf("of the crowd: %v", err)
 				}
 			}

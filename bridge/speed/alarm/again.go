@@ -48,7 +48,7 @@ func (s *Service) again(ctx context.Context) (failed error) {
 
 func (s *Service) raised() (names []string) {
 	for _, a := range s.List() {
-		if a.State == Raised {
+		if a.State == raised {
 			names = append(names, a.Name)
 		}
 	}
@@ -62,7 +62,7 @@ func (s *Service) chunk(ctx context.Context, names []string) error {
 	defer s.give()
 	var alerts []alertmanager.Alert
 	for _, name := range names {
-		if a, known := s.get(name); known && a.State == Raised { // still
+		if a, known := s.get(name); known && a.State == raised { // still
 			alerts = append(alerts, s.alert(a, a.Since))
 		}
 	}
@@ -82,7 +82,7 @@ func (s *Service) alert(a Alarm, begun time.Time) alertmanager.Alert {
 	labels["alertname"] = a.Name
 	x := alertmanager.Alert{Labels: labels, StartsAt: begun.UTC(),
 		Annotations: map[string]string{"description": a.Reason, "state": a.State, "rule": a.Rule}}
-	if a.State != Raised {
+	if a.State != raised {
 		x.EndsAt = a.Since.UTC()
 		if x.EndsAt.Before(x.StartsAt) { // a clock was set back; Alertmanager refuses it
 			x.EndsAt = x.StartsAt

@@ -24,8 +24,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// Raised is the state in which an alarm is an alert; all others resolve it.
-const Raised = "ALARM"
+// raised is the state in which an alarm is an alert; all others resolve it.
+const raised = "ALARM"
 
 const (
 	every    = time.Minute      // an alert is sent again: a fifth of the time after which it ends
@@ -131,9 +131,9 @@ func (s *Service) Set(ctx context.Context, a Alarm) error {
 		}
 	}
 	// What is in ALARM already is sent again soon, with the new reason.
-	if a.State == Raised && was.State != Raised || a.State != Raised && (!known || was.State == Raised) {
+	if a.State == raised && was.State != raised || a.State != raised && (!known || was.State == raised) {
 		begun := a.Since
-		if was.State == Raised {
+		if was.State == raised {
 			begun = was.Since
 		}
 		if err := s.post(ctx, []alertmanager.Alert{s.alert(a, begun)}); err != nil {
@@ -169,7 +169,7 @@ func (s *Service) Delete(ctx context.Context, name string) error {
 	if !known {
 		return fmt.Errorf("alarm %q: %w", name, ErrNotFound)
 	}
-	if a.State == Raised {
+	if a.State == raised {
 		begun := a.Since
 		a.State, a.Reason, a.Since = "OK", "deleted", time.Now()
 		if err := s.post(ctx, []alertmanager.Alert{s.alert(a, begun)}); err != nil {
@@ -201,7 +201,7 @@ func (s *Service) room() (evicted string, err error) {
 	if len(all) < s.opts.Most {
 		return "", nil
 	}
-	all = slices.DeleteFunc(all, func(a Alarm) bool { return a.State == Raised })
+	all = slices.DeleteFunc(all, func(a Alarm) bool { return a.State == raised })
 	if len(all) == 0 {
 		return "", fmt.Errorf("%w: %d are in ALARM, alertmanager.max_alarms", ErrFull, s.opts.Most)
 	}

@@ -87,14 +87,14 @@ func TestSentAgain(t *testing.T) {
 	inBubble(t, 10, func(t *testing.T, open func() *Service, to *stand) {
 		s := open()
 		begun := time.Now()
-		set(t, s, "hot", Raised, "81")
-		set(t, s, "cold", Raised, "-3")
+		set(t, s, "hot", raised, "81")
+		set(t, s, "cold", raised, "-3")
 		if got := to.took(); len(got) != 2 || got[0].Labels["alertname"] != "hot" || got[0].Labels["region"] != "eu" ||
 			!got[0].EndsAt.IsZero() || !got[0].StartsAt.Equal(begun) || got[0].Annotations["description"] != "81" {
 			t.Errorf("%+v", got)
 		}
 		time.Sleep(time.Second)
-		set(t, s, "hot", Raised, "85")
+		set(t, s, "hot", raised, "85")
 		set(t, s, "cold", "OK", "4")
 		if got := to.took(); len(got) != 1 || got[0].EndsAt.Sub(begun) != time.Second || !got[0].StartsAt.Equal(begun) {
 			t.Errorf("resolved: %+v", got)
@@ -125,7 +125,7 @@ func TestRefused(t *testing.T) {
 		s := open()
 		for _, status := range []int{400, 401, 503} {
 			to.answers(status)
-			err := s.Set(t.Context(), Alarm{Name: "a", State: Raised, Since: time.Now()})
+			err := s.Set(t.Context(), Alarm{Name: "a", State: raised, Since: time.Now()})
 			_, ofAlert := errors.AsType[*post.StatusError](err)
 			if err == nil || ofAlert != (status == 400) || len(s.List()) != 0 {
 				t.Errorf("%d: %v, %+v", status, err, s.List())
@@ -138,8 +138,8 @@ func TestRefused(t *testing.T) {
 		set(t, s, "a", "OK", "")
 		time.Sleep(time.Second)
 		set(t, s, "b", "OK", "")
-		set(t, s, "c", Raised, "") // in the place of a
-		set(t, s, "d", Raised, "")
+		set(t, s, "c", raised, "") // in the place of a
+		set(t, s, "d", raised, "")
 		err := s.Set(t.Context(), Alarm{Name: "e", State: "OK"})
 		if !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "max_alarms") {
 			t.Errorf("one too many: %v", err)
@@ -154,7 +154,7 @@ func TestRefused(t *testing.T) {
 		if err := s.Delete(t.Context(), "c"); !errors.Is(err, ErrNotFound) {
 			t.Error(err)
 		}
-		if all := open().List(); len(all) != 1 || all[0].Name != "d" || all[0].State != Raised {
+		if all := open().List(); len(all) != 1 || all[0].Name != "d" || all[0].State != raised {
 			t.Errorf("after a restart: %+v", all)
 		}
 	})

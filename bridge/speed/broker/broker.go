@@ -101,7 +101,7 @@ type Options struct {
 // Errors of Publish and Queue.
 var (
 	ErrFull   = errors.New("broker: too many messages wait to be published")
-	ErrClosed = errors.New("broker: closed")
+	errClosed = errors.New("broker: closed")
 )
 
 // Stats are counts since the start, but for those that say now.
@@ -237,9 +237,9 @@ func (b *Broker) set(id string, up bool, err error) {
 	b.up[id], b.last[id] = up, err
 }
 
-// HopsTopic is where the bridges of a group tell each other of what they
+// hopsTopic is where the bridges of a group tell each other of what they
 // republish.
-func HopsTopic(group string) string { return "$tidemill/hops/" + group }
+func hopsTopic(group string) string { return "$tidemill/hops/" + group }
 
 // A Handler is called for each message, in order for each connection. m has its Hops
 // as far as they are known, and nobody who published it. The Handler calls done once,
@@ -264,11 +264,11 @@ func (b *Broker) Consume(ctx context.Context, handle Handler) error {
 }
 
 // Send publishes until ctx ends, then what waits, for at most Options.Drain.
-// What is left after that fails with ErrClosed.
+// What is left after that fails with errClosed.
 func (b *Broker) Send(ctx context.Context) error {
 	b.keep(ctx, b.publisher(), b.send)
 	for _, it := range b.out.close() {
-		it.end(ErrClosed)
+		it.end(errClosed)
 	}
 	return nil
 }

@@ -338,11 +338,11 @@ func TestQueueEnds(t *testing.T) {
 		t.Error(err)
 	}
 	for range 2 {
-		if err := <-errs; !errors.Is(err, ErrClosed) {
+		if err := <-errs; !errors.Is(err, errClosed) {
 			t.Error(err)
 		}
 	}
-	if err := b.Publish(t.Context(), &message.Message{}); !errors.Is(err, ErrClosed) {
+	if err := b.Publish(t.Context(), &message.Message{}); !errors.Is(err, errClosed) {
 		t.Error(err)
 	}
 	if err := b.Ready(); err == nil || !strings.Contains(err.Error(), "refused") {

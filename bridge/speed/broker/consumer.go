@@ -104,7 +104,7 @@ func (c *consumer) subscribe(ctx context.Context, conn *conn) error {
 		return nil
 	}
 	// First, so that the hops of a message are here before it is.
-	hops := map[string]byte{HopsTopic(b.o.Group): 0}
+	hops := map[string]byte{hopsTopic(b.o.Group): 0}
 	sets := []map[string]byte{hops}
 	for part := range slices.Chunk(c.filters, subscribeAt) {
 		set := make(map[string]byte, len(part))
@@ -129,7 +129,7 @@ func (c *consumer) subscribe(ctx context.Context, conn *conn) error {
 		for _, f := range slices.Sorted(maps.Keys(st.Result())) {
 			if code := st.Result()[f]; code <= 2 {
 				continue
-			} else if f == HopsTopic(b.o.Group) {
+			} else if f == hopsTopic(b.o.Group) {
 				b.alone.Store(true)
 				b.o.Log.Warn("the broker refused a subscription: rules that republish into themselves over several bridges are not ended",
 					"filter", f)
@@ -145,7 +145,7 @@ func (c *consumer) subscribe(ctx context.Context, conn *conn) error {
 // receive is called by the client for one message after the other.
 func (in *intake) receive(m mqtt.Message) {
 	b := in.b
-	if m.Topic() == HopsTopic(b.o.Group) {
+	if m.Topic() == hopsTopic(b.o.Group) {
 		b.hops.hear(m.Payload())
 		return
 	}

@@ -125,7 +125,7 @@ func (b *Broker) fly(ctx, last context.Context, conn *conn, from uint64, flights
 			m := markOf(it.Topic, it.Payload)
 			b.hops.remember(m, it.Hops)
 			if !b.alone.Load() { // some brokers end a connection that publishes what it may not
-				conn.Client.Publish(HopsTopic(b.o.Group), 0, false, note(m, it.Hops))
+				conn.Client.Publish(hopsTopic(b.o.Group), 0, false, note(m, it.Hops))
 			}
 		}
 		tok := conn.Client.Publish(it.Topic, 1, it.Retain, it.Payload)
@@ -165,7 +165,7 @@ func (q *queue) put(it *item) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return ErrClosed
+		return errClosed
 	}
 	if len(q.items) >= q.maxItems || q.bytes+it.bytes() > q.maxBytes {
 		return fmt.Errorf("%w (%d)", ErrFull, len(q.items))

@@ -27,7 +27,7 @@ type bench struct {
 }
 
 func newBench(shards int) *bench {
-	return &bench{newFakeStream(shards), &objects{}, InMemory(), &letters{}}
+	return &bench{newFakeStream(shards), &objects{}, inMemory(), &letters{}}
 }
 
 func (b *bench) config() Config {
@@ -143,7 +143,7 @@ func TestFilteredMovesCheckpoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Stages = []Stage{JSON(true), SQL("in", s), Newline()}
+		c.Stages = []Stage{onlyJSON(true), sql("in", s), newline()}
 		conn, stop := run(c)
 		defer stop()
 		b.stream.put("k", []byte(`{"a":1}`))
@@ -220,7 +220,7 @@ func TestOutage(t *testing.T) {
 		}
 		c := b.config()
 		c.Records = 2
-		c.Stages = []Stage{JSON(false)}
+		c.Stages = []Stage{onlyJSON(false)}
 		b.stream.page = 2
 		conn, stop := run(c)
 		for i := range 10 {

@@ -99,7 +99,7 @@ func (s *consumer) tell(err error) {
 
 // persist repeats f until it succeeds, ctx ends or the lease is lost.
 func (s *consumer) persist(ctx context.Context, what string, f func(context.Context) error) error {
-	return s.line.Persist(ctx, what, func(err error) bool { return errors.Is(err, ErrLost) }, f)
+	return s.line.Persist(ctx, what, func(err error) bool { return errors.Is(err, errLost) }, f)
 }
 
 // run works until ctx ends or the shard does. Then what is buffered is

@@ -77,7 +77,7 @@ type history struct {
 func crashHistory(t *testing.T, r *rand.Rand) *history {
 	h := &history{stream: newFakeStream(1 + r.IntN(3)), out: &objects{}}
 	h.stream.page = 1 + r.IntN(30)
-	leases := InMemory()
+	leases := inMemory()
 	seeds := make(chan uint64, 100_000)
 	for range cap(seeds) {
 		seeds <- r.Uint64()

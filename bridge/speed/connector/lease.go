@@ -94,8 +94,8 @@ type Lease struct {
 
 func (l *Lease) ended() bool { return l.Checkpoint.Sequence == ShardEnd }
 
-// ErrLost says that somebody else wrote a lease since it was read: it is theirs.
-var ErrLost = errors.New("connector: the lease was lost")
+// errLost says that somebody else wrote a lease since it was read: it is theirs.
+var errLost = errors.New("connector: the lease was lost")
 
 // Leases keep leases. Several workers may use them at once, in one process or,
 // where the store allows, in many.
@@ -105,7 +105,7 @@ type Leases interface {
 	// Create makes a lease, unless its shard has one.
 	Create(ctx context.Context, l Lease) error
 	// Update stores l if the stored counter is l.Counter, and counts l.Counter
-	// up; else it returns ErrLost. It is durable when it returns.
+	// up; else it returns errLost. It is durable when it returns.
 	Update(ctx context.Context, l *Lease) error
 	// Delete removes the lease of a shard if its counter is that of l.
 	Delete(ctx context.Context, l Lease) error
@@ -150,12 +150,12 @@ func (h *held) change(ctx context.Context, b *streams.Batch, f func(*Lease)) err
 	f(&next)
 	var err error
 	if b != nil {
-		err = h.leases.(*LogLeases).UpdateWith(ctx, &next, b)
+		err = h.leases.(*LogLeases).updateWith(ctx, &next, b)
 	} else {
 		err = h.leases.Update(ctx, &next)
 	}
-	if errors.Is(err, ErrLost) {
-		h.lost(ErrLost)
+	if errors.Is(err, errLost) {
+		h.lost(errLost)
 	}
 	if err == nil {
 		h.lease, h.until = next, began.Add(h.failover)
@@ -174,8 +174,8 @@ func (h *held) ours(ctx context.Context) error {
 	}
 	defer h.release()
 	if time.Now().After(h.until) {
-		h.lost(ErrLost)
-		return ErrLost
+		h.lost(errLost)
+		return errLost
 	}
 	return nil
 }

@@ -16,11 +16,11 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// InDynamoDB returns leases in a DynamoDB table, one for each connector, which
+// inDynamoDB returns leases in a DynamoDB table, one for each connector, which
 // is made when absent. Workers of many processes may share it. Attributes have
 // the names and meanings that the Kinesis client library gives them; spanFirst
 // and spanLast, of the delivery under way, and startingPosition are ours.
-func InDynamoDB(ctx context.Context, p awsapi.Place, table string) (Leases, error) {
+func inDynamoDB(ctx context.Context, p awsapi.Place, table string) (Leases, error) {
 	c, err := p.Config(ctx)
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (d *dynamoLeases) Update(ctx context.Context, l *Lease) error {
 		}
 		stored, err := parseItem(failed.Item)
 		if err != nil || l.Owner == "" || stored.Owner != l.Owner || stored.Counter <= counter {
-			return ErrLost
+			return errLost
 		}
 		counter = stored.Counter
 	}
@@ -141,7 +141,7 @@ func (d *dynamoLeases) Delete(ctx context.Context, l Lease) error {
 		ExpressionAttributeValues: map[string]types.AttributeValue{":counter": number(l.Counter)},
 	})
 	if _, other := errors.AsType[*types.ConditionalCheckFailedException](err); other {
-		return ErrLost
+		return errLost
 	}
 	return err
 }

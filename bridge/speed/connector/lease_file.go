@@ -11,23 +11,23 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// FileLeases are Local ones in a file of their own.
-type FileLeases struct {
+// fileLeases are Local ones in a file of their own.
+type fileLeases struct {
 	Local
 	db *bbolt.DB
 }
 
 var leaseBucket = []byte("leases")
 
-// InFile opens leases in the file at path, making it when absent. One process
+// inFile opens leases in the file at path, making it when absent. One process
 // at a time may have it; another one's is an error after a second. source names
 // what is read: a file that was of another source is refused.
-func InFile(path, source string) (_ *FileLeases, err error) {
+func inFile(path, source string) (_ *fileLeases, err error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
 	if err != nil {
 		return nil, fmt.Errorf("leases in %s: %w", path, err)
 	}
-	f := &FileLeases{Local: Local{all: map[string]*entry{}}, db: db}
+	f := &fileLeases{Local: Local{all: map[string]*entry{}}, db: db}
 	f.save = func(_ context.Context, l *Lease, _ *streams.Batch) error {
 		raw, err := json.Marshal(l)
 		if err != nil {
@@ -63,4 +63,4 @@ func InFile(path, source string) (_ *FileLeases, err error) {
 }
 
 // Close closes the file.
-func (f *FileLeases) Close() error { return f.db.Close() }
+func (f *fileLeases) Close() error { return f.db.Close() }

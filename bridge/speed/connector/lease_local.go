@@ -28,8 +28,8 @@ type entry struct {
 	gone  bool
 }
 
-// InMemory returns leases that nothing survives, for tests.
-func InMemory() *Local {
+// inMemory returns leases that nothing survives, for tests.
+func inMemory() *Local {
 	return &Local{
 		save: func(context.Context, *Lease, *streams.Batch) error { return nil },
 		drop: func(context.Context, string) error { return nil },
@@ -84,8 +84,8 @@ type LogLeases struct {
 	store leaseLog
 }
 
-// UpdateWith is Update, in one commit with b.
-func (l *LogLeases) UpdateWith(ctx context.Context, next *Lease, b *streams.Batch) error {
+// updateWith is Update, in one commit with b.
+func (l *LogLeases) updateWith(ctx context.Context, next *Lease, b *streams.Batch) error {
 	return l.update(ctx, next, b)
 }
 
@@ -154,12 +154,12 @@ func (l *Local) update(ctx context.Context, next *Lease, b *streams.Batch) error
 	e := l.all[next.Shard]
 	l.mu.Unlock()
 	if e == nil {
-		return ErrLost
+		return errLost
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.gone || e.lease.Counter != next.Counter {
-		return ErrLost
+		return errLost
 	}
 	saved := *next
 	saved.Counter++
@@ -191,7 +191,7 @@ func (l *Local) Delete(ctx context.Context, lease Lease) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.gone || e.lease.Counter != lease.Counter {
-		return ErrLost
+		return errLost
 	}
 	if err := l.drop(ctx, lease.Shard); err != nil {
 		return err

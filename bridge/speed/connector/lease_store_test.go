@@ -67,10 +67,10 @@ func testLeases(t *testing.T, leases Leases) {
 	stale := want
 	stale.Counter--
 	stale.Owner = "other"
-	if err := leases.Update(ctx, &stale); !errors.Is(err, ErrLost) {
+	if err := leases.Update(ctx, &stale); !errors.Is(err, errLost) {
 		t.Errorf("update of an old counter: %v", err)
 	}
-	if err := leases.Delete(ctx, stale); !errors.Is(err, ErrLost) {
+	if err := leases.Delete(ctx, stale); !errors.Is(err, errLost) {
 		t.Errorf("delete of an old counter: %v", err)
 	}
 	check()
@@ -89,7 +89,7 @@ func testLeases(t *testing.T, leases Leases) {
 			case err == nil:
 				got++
 				want = l
-			case !errors.Is(err, ErrLost):
+			case !errors.Is(err, errLost):
 				t.Error(err)
 			}
 		})
@@ -106,7 +106,7 @@ func testLeases(t *testing.T, leases Leases) {
 		t.Errorf("delete of none: %v", err)
 	}
 	gone := want
-	if err := leases.Update(ctx, &gone); !errors.Is(err, ErrLost) {
+	if err := leases.Update(ctx, &gone); !errors.Is(err, errLost) {
 		t.Errorf("update of none: %v", err)
 	}
 	if all, err := leases.List(ctx); err != nil || len(all) != 0 {
@@ -114,11 +114,11 @@ func testLeases(t *testing.T, leases Leases) {
 	}
 }
 
-func TestMemoryLeases(t *testing.T) { testLeases(t, InMemory()) }
+func TestMemoryLeases(t *testing.T) { testLeases(t, inMemory()) }
 
 func TestFileLeases(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "leases")
-	f, err := InFile(path, "here")
+	f, err := inFile(path, "here")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,10 +130,10 @@ func TestFileLeases(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := InFile(path, "elsewhere"); err == nil || !strings.Contains(err.Error(), "not of elsewhere") {
+	if _, err := inFile(path, "elsewhere"); err == nil || !strings.Contains(err.Error(), "not of elsewhere") {
 		t.Errorf("another source: %v", err)
 	}
-	if f, err = InFile(path, "here"); err != nil {
+	if f, err = inFile(path, "here"); err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
@@ -157,7 +157,7 @@ func TestLogLeases(t *testing.T) {
 	b := store.NewBatch()
 	b.Append("none", 0, streams.Record{Data: []byte("x")})
 	l.Checkpoint.Sequence = "9"
-	if err := leases.UpdateWith(ctx, &l, b); !errors.Is(err, streams.ErrNotFound) {
+	if err := leases.updateWith(ctx, &l, b); !errors.Is(err, streams.ErrNotFound) {
 		t.Errorf("commit to no stream: %v", err)
 	}
 	again, err := InLog(store, "connector/c/1/")
@@ -229,7 +229,7 @@ func TestDynamoDBLeases(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	open := func(table string) Leases {
 		t.Helper()
-		l, err := InDynamoDB(t.Context(), awsapi.Place{Region: "eu-local-1", EndpointURL: url}, table)
+		l, err := inDynamoDB(t.Context(), awsapi.Place{Region: "eu-local-1", EndpointURL: url}, table)
 		if err != nil {
 			t.Fatal(err)
 		}

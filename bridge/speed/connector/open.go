@@ -102,7 +102,7 @@ func (f *File) Open(ctx context.Context, env Env) (_ *Connector, err error) {
 	if c.Leases, err = f.leases(ctx, env, id); err != nil {
 		return nil, fmt.Errorf("Leases: %w", err)
 	}
-	if l, ok := c.Leases.(*FileLeases); ok {
+	if l, ok := c.Leases.(*fileLeases); ok {
 		closers = append(closers, l.Close)
 	}
 	conn := New(c)
@@ -135,9 +135,9 @@ func (f *File) deadLetters(ctx context.Context, env Env) (DeadLetters, error) {
 	case d == nil:
 		return nil, nil
 	case d.remote() || env.Store == nil:
-		return RemoteDeadLetters(ctx, d.place(), d.stream())
+		return remoteDeadLetters(ctx, d.place(), d.stream())
 	}
-	return LocalDeadLetters(env.Store, d.StreamName), nil
+	return localDeadLetters(env.Store, d.StreamName), nil
 }
 
 // leases opens where is kept how far the source that id names was read.
@@ -145,9 +145,9 @@ func (f *File) leases(ctx context.Context, env Env, id string) (Leases, error) {
 	switch l := f.Leases; {
 	case l.DynamoDB != nil:
 		at := awsapi.Place{Region: l.DynamoDB.Region, EndpointURL: l.DynamoDB.EndpointURL}
-		return InDynamoDB(ctx, at, cmp.Or(l.DynamoDB.TableName, f.ConnectorName))
+		return inDynamoDB(ctx, at, cmp.Or(l.DynamoDB.TableName, f.ConnectorName))
 	case l.File != nil:
-		leases, err := InFile(l.File.Path, id)
+		leases, err := inFile(l.File.Path, id)
 		if err != nil { // not a Leases of a nil pointer
 			return nil, err
 		}
@@ -163,13 +163,13 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 func (f *File) stages() []Stage {
 	var all []Stage
 	if f.Filter.JSON != "" {
-		all = append(all, JSON(f.Filter.JSON == "drop"))
+		all = append(all, onlyJSON(f.Filter.JSON == "drop"))
 	}
 	if f.sql != nil {
-		all = append(all, SQL(f.Source.stream(), f.sql))
+		all = append(all, sql(f.Source.stream(), f.sql))
 	}
 	if f.Transform.AppendNewline {
-		all = append(all, Newline())
+		all = append(all, newline())
 	}
 	return all
 }

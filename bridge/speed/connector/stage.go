@@ -18,11 +18,11 @@ import (
 // dead letters.
 type Stage func(ctx context.Context, it *Item) (keep bool, err error)
 
-// SQL returns a stage that evaluates a statement of the rules' dialect over the
+// sql returns a stage that evaluates a statement of the rules' dialect over the
 // item's data: WHERE filters, SELECT transforms. topic() is
 // STREAM/PARTITION_KEY, timestamp() the arrival; rand() and newuuid() repeat
 // for the same record. FROM has no effect.
-func SQL(stream string, s *iotsql.Statement) Stage {
+func sql(stream string, s *iotsql.Statement) Stage {
 	return func(ctx context.Context, it *Item) (bool, error) {
 		seed := sha256.Sum256([]byte(stream + "/" + Position{Sequence: it.Sequence, Sub: it.Sub}.String()))
 		m := iotsql.Input{Message: message.Message{Topic: stream + "/" + it.Key, Payload: it.Data,
@@ -36,9 +36,9 @@ func SQL(stream string, s *iotsql.Statement) Stage {
 
 var errNotJSON = errors.New("the record is not JSON")
 
-// JSON returns a stage that stops what is not JSON: drop passes it over, else
+// onlyJSON returns a stage that stops what is not JSON: drop passes it over, else
 // it fails.
-func JSON(drop bool) Stage {
+func onlyJSON(drop bool) Stage {
 	return func(_ context.Context, it *Item) (bool, error) {
 		switch {
 		case json.Valid(it.Data):
@@ -50,8 +50,8 @@ func JSON(drop bool) Stage {
 	}
 }
 
-// Newline returns a stage that ends each item with a newline.
-func Newline() Stage {
+// newline returns a stage that ends each item with a newline.
+func newline() Stage {
 	return func(_ context.Context, it *Item) (bool, error) {
 		if !bytes.HasSuffix(it.Data, []byte("\n")) {
 			it.Data = append(it.Data[:len(it.Data):len(it.Data)], '\n')

@@ -20,8 +20,8 @@ type localStream struct {
 // ToLog returns an emitter into a stream of the log.
 func ToLog(store streams.Writer, stream string) Emitter { return &localStream{store, stream} }
 
-// LocalDeadLetters puts dead letters into a stream of the log.
-func LocalDeadLetters(store streams.Writer, stream string) DeadLetters {
+// localDeadLetters puts dead letters into a stream of the log.
+func localDeadLetters(store streams.Writer, stream string) DeadLetters {
 	return &localStream{store, stream}
 }
 
@@ -91,9 +91,9 @@ type remoteStream struct {
 	stream string
 }
 
-// RemoteDeadLetters puts dead letters into a stream of Kinesis, or of a bridge
+// remoteDeadLetters puts dead letters into a stream of Kinesis, or of a bridge
 // elsewhere.
-func RemoteDeadLetters(ctx context.Context, p awsapi.Place, stream string) (DeadLetters, error) {
+func remoteDeadLetters(ctx context.Context, p awsapi.Place, stream string) (DeadLetters, error) {
 	c, err := p.Config(ctx)
 	if err != nil {
 		return nil, err

@@ -85,7 +85,7 @@ func (w *worker) renew(ctx context.Context) {
 				defer func() { <-limit }()
 				ctx, cancel := context.WithTimeout(ctx, w.Failover/3)
 				defer cancel()
-				if err := h.renew(ctx); err != nil && !errors.Is(err, ErrLost) && ctx.Err() == nil {
+				if err := h.renew(ctx); err != nil && !errors.Is(err, errLost) && ctx.Err() == nil {
 					w.log.Warn("a lease cannot be renewed, will retry", "shard", h.lease.Shard, "err", err)
 				}
 			})
@@ -161,7 +161,7 @@ func (w *worker) remove(ctx context.Context, l Lease) error {
 		return nil
 	}
 	err := w.Leases.Delete(ctx, l)
-	if errors.Is(err, ErrLost) {
+	if errors.Is(err, errLost) {
 		return nil
 	}
 	if err == nil && !l.ended() {
@@ -274,7 +274,7 @@ func (w *worker) start(ctx context.Context, l Lease) error {
 		l.Switches++
 	}
 	err := w.Leases.Update(ctx, &l)
-	if errors.Is(err, ErrLost) {
+	if errors.Is(err, errLost) {
 		return nil
 	}
 	if err != nil {

@@ -77,7 +77,7 @@ func TestKinds(t *testing.T) {
 		Elasticsearch: func(c *Config) bool {
 			s := c.Search
 			return s.Index == "i" && s.Rotation == "OneWeek" && s.Type == "t" && s.NoID && c.BackupAll &&
-				s.FailedType == ElasticsearchFailed && c.Retry == 300*time.Second
+				s.FailedType == elasticsearchFailed && c.Retry == 300*time.Second
 		},
 		OpenSearch: func(c *Config) bool { return c.Search.Rotation == "OneDay" && !c.Search.NoID && !c.BackupAll },
 		ToEndpoint: func(c *Config) bool {

@@ -167,7 +167,7 @@ func (r *reader) objects(at string, d *s3Block, zone *time.Location, bound hintB
 // prefixes reads where objects go, and those of failures.
 func (r *reader) prefixes(at string, d *s3Block, zone *time.Location, o *Objects) {
 	var err error
-	if o.Prefix, err = ParsePrefix(d.Prefix, zone); err != nil {
+	if o.Prefix, err = parseObjectPrefix(d.Prefix, zone); err != nil {
 		r.bad("%sPrefix: %w", at, err)
 		return
 	}
@@ -178,7 +178,7 @@ func (r *reader) prefixes(at string, d *s3Block, zone *time.Location, o *Objects
 	if text == "" && !o.Prefix.expressions {
 		text = d.Prefix
 	}
-	if o.ErrorPrefix, err = ParseErrorPrefix(text, zone); err != nil {
+	if o.ErrorPrefix, err = parseErrorPrefix(text, zone); err != nil {
 		r.bad("%sErrorOutputPrefix: %w", at, err)
 		return
 	}

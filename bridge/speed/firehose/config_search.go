@@ -57,7 +57,7 @@ func (r *reader) search(d *searchBlock) {
 	r.keepText("DomainARN", d.DomainARN)
 	r.keep("CloudWatchLoggingOptions", d.CloudWatchLoggingOptions)
 	r.keep("VpcConfiguration", d.VpcConfiguration)
-	c := &Search{Endpoint: d.ClusterEndpoint, Index: d.IndexName, Type: d.TypeName, FailedType: ElasticsearchFailed}
+	c := &Search{Endpoint: d.ClusterEndpoint, Index: d.IndexName, Type: d.TypeName, FailedType: elasticsearchFailed}
 	r.c.Search = c
 	if c.Endpoint == "" {
 		r.bad("ClusterEndpoint: missing; a DomainARN is not looked up")

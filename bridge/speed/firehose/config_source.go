@@ -19,8 +19,8 @@ type Source struct {
 // Direct says whether records are put.
 func (s Source) Direct() bool { return s.Stream == "" }
 
-// Own says whether the source is a data stream of the bridge.
-func (s Source) Own() bool { return s.Stream != "" && s.Region == "" && s.EndpointURL == "" }
+// own says whether the source is a data stream of the bridge.
+func (s Source) own() bool { return s.Stream != "" && s.Region == "" && s.EndpointURL == "" }
 
 type sourceBlock struct {
 	KinesisStreamARN, RoleARN string

@@ -63,7 +63,7 @@ func TestExported(t *testing.T) {
 		!strings.Contains(string(c.Kept["CloudWatchLoggingOptions"]), "/aws/kinesisfirehose/archive") {
 		t.Errorf("kept %v", got)
 	}
-	if got, err := c.Objects.ErrorKey(c.Name, 1, Values{At: at, ErrorType: ProcessingFailed}, "id"); err != nil ||
+	if got, err := c.Objects.errorKey(c.Name, 1, Values{At: at, ErrorType: processingFailed}, "id"); err != nil ||
 		got != "errors/processing-failed/2026/archive-1-2026-03-09-07-00-00-id" {
 		t.Error(got, err)
 	}
@@ -120,7 +120,7 @@ func TestSplit(t *testing.T) {
 		{&Splitter{Delimiter: []byte("\n")}, "a", "a"},
 		{&Splitter{Delimiter: []byte("\n")}, strings.Repeat("a\n", maxSplit+1), "-"},
 	} {
-		parts, err := c.s.Split([]byte(c.in))
+		parts, err := c.s.split([]byte(c.in))
 		var got []string
 		for _, p := range parts {
 			got = append(got, string(p))
@@ -164,7 +164,7 @@ func TestErrorOutput(t *testing.T) {
 			}
 			continue
 		}
-		var f Failure
+		var f failure
 		if err := json.Unmarshal(o, &f); err != nil || f.Code == "" || f.Message == "" || f.Arrived == 0 ||
 			f.Ended < f.Arrived || f.Attempts != 1 {
 			t.Errorf("%s: %s, %v", key, o, err)

@@ -15,9 +15,9 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// S3Failed is the type of what could not be written to S3 and is kept beside the
+// s3Failed is the type of what could not be written to S3 and is kept beside the
 // log.
-const S3Failed = "s3_failed"
+const s3Failed = "s3_failed"
 
 // A Failed is what a delivery stream could not deliver, or process, and where it
 // is. One is kept until it is driven again.
@@ -117,7 +117,7 @@ func (d *stream) keep(ctx context.Context, p *plan, outputs []output, why error)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, Failed{ID: fmt.Sprintf("%020d-%s-%d", p.From, S3Failed, i), Type: S3Failed,
+		all = append(all, Failed{ID: fmt.Sprintf("%020d-%s-%d", p.From, s3Failed, i), Type: s3Failed,
 			At: time.Now().UTC(), Error: why.Error(), Records: o.records, Bytes: counted.n, Place: o.place,
 			Bucket: o.bucket, Key: o.key, File: file, Lines: o.kind})
 	}
@@ -148,7 +148,7 @@ func (d *stream) driveKept(ctx context.Context) {
 		return
 	}
 	defer d.driving.Unlock()
-	all := slices.DeleteFunc(d.listFailed(), func(f Failed) bool { return f.Type != S3Failed })
+	all := slices.DeleteFunc(d.listFailed(), func(f Failed) bool { return f.Type != s3Failed })
 	at, tried := slices.BinarySearchFunc(all, d.refused, older)
 	if tried {
 		at++

@@ -8,7 +8,7 @@ import (
 // A Failure is what is kept of a record that could not be processed or delivered,
 // one line of JSON each (Firehose developer guide, "Data delivery failure
 // handling"). A member that does not go with a kind of failure is not there.
-type Failure struct {
+type failure struct {
 	Attempts int    `json:"attemptsMade"`
 	Arrived  int64  `json:"arrivalTimestamp"` // epoch ms
 	Code     string `json:"errorCode"`
@@ -26,7 +26,7 @@ type Failure struct {
 }
 
 // Append writes the line after dst, with its end.
-func (f *Failure) Append(dst []byte) []byte {
+func (f *failure) Append(dst []byte) []byte {
 	raw, err := json.Marshal(f)
 	if err != nil { // never, of texts and numbers
 		return dst
@@ -45,8 +45,8 @@ const (
 	codeActive     = "DynamicPartitioning.ActivePartitionLimitExceeded"
 )
 
-// A ConversionFailure is a Failure under format-conversion-failed/.
-type ConversionFailure struct {
+// A conversionFailure is a Failure under format-conversion-failed/.
+type conversionFailure struct {
 	Attempts    int    `json:"attemptsMade"`
 	Arrived     int64  `json:"arrivalTimestamp"`
 	Code        string `json:"lastErrorCode"`
@@ -65,18 +65,18 @@ type ConversionFailure struct {
 	} `json:"dataCatalogTable"`
 }
 
-// NewConversionFailure returns the line of a record of a log's offset that table t
+// newConversionFailure returns the line of a record of a log's offset that table t
 // could not take.
-func NewConversionFailure(t Table, offset uint64, arrived, ended int64, code, message string,
-	raw []byte) *ConversionFailure {
-	f := &ConversionFailure{Attempts: 1, Arrived: arrived, Code: code, Message: message, Ended: ended, Raw: raw,
+func newConversionFailure(t Table, offset uint64, arrived, ended int64, code, message string,
+	raw []byte) *conversionFailure {
+	f := &conversionFailure{Attempts: 1, Arrived: arrived, Code: code, Message: message, Ended: ended, Raw: raw,
 		Sequence: strconv.FormatUint(offset, 10)}
 	f.Table.Database, f.Table.Table, f.Table.Version = t.Database, t.Name, t.VersionID
 	return f
 }
 
 // Append writes the line after dst, with its end.
-func (f *ConversionFailure) Append(dst []byte) []byte {
+func (f *conversionFailure) Append(dst []byte) []byte {
 	raw, err := json.Marshal(f)
 	if err != nil { // never, of texts and numbers
 		return dst

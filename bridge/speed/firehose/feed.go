@@ -33,7 +33,7 @@ func (d *stream) feed(ctx context.Context) {
 	for ctx.Err() == nil {
 		src := d.config.Load().Source
 		name, err := src.Stream, error(nil)
-		if src.Own() {
+		if src.own() {
 			var info streams.Info
 			if info, err = d.store.Describe(name); err == nil {
 				told = false

@@ -277,16 +277,3 @@ func (s *Service) Kept(name string) map[string]json.RawMessage {
 	}
 	return nil
 }
-
-// Waiting returns how many records of a delivery stream are put and not yet in
-// an object.
-func (s *Service) Waiting(name string) (uint64, error) {
-	s.mu.Lock()
-	d := s.streams[name]
-	s.mu.Unlock()
-	if d == nil {
-		return 0, fmt.Errorf("delivery stream %s: %w", name, streams.ErrNotFound)
-	}
-	b, err := d.Backlog(s.store.Size)
-	return b.Records, err
-}

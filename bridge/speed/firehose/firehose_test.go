@@ -82,7 +82,7 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func config(t *testing.T, name string, size int64, every time.Duration) *Config {
 	t.Helper()
-	p, err := ParsePrefix("", time.UTC)
+	p, err := parseObjectPrefix("", time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,7 +356,7 @@ func TestRemoveLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := store.NewBatch()
-		err = errors.Join(d.register(b, []Failed{{ID: "1", Type: S3Failed, File: file}}), store.Commit(ctx, b))
+		err = errors.Join(d.register(b, []Failed{{ID: "1", Type: s3Failed, File: file}}), store.Commit(ctx, b))
 		if err != nil {
 			t.Fatal(err)
 		}

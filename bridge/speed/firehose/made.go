@@ -17,7 +17,7 @@ import (
 
 // A piece is a record as it is delivered.
 type piece struct {
-	Item
+	spreadItem
 	offset uint64 // of the record in the log
 	sub    int    // of the parts of that record
 	raw    []byte // as it came
@@ -86,12 +86,12 @@ func (d *stream) make(ctx context.Context, c *Config, p *plan) (*made, error) {
 			return errMade
 		}
 		if why != nil {
-			m.fail(ProcessingFailed, &Failure{Attempts: 1, Arrived: r.Time, Code: why.Code, Message: why.Message,
+			m.fail(processingFailed, &failure{Attempts: 1, Arrived: r.Time, Code: why.Code, Message: why.Message,
 				Ended: p.At, Raw: r.Data})
 		}
 		for i, one := range data {
-			m.parts = append(m.parts, piece{Item: Item{Data: one, Arrived: time.UnixMilli(r.Time)}, offset: r.Offset,
-				sub: i, raw: r.Data})
+			m.parts = append(m.parts, piece{spreadItem: spreadItem{Data: one, Arrived: time.UnixMilli(r.Time)},
+				offset: r.Offset, sub: i, raw: r.Data})
 		}
 		return nil
 	})
@@ -128,7 +128,7 @@ func (d *stream) transform(ctx context.Context, c *Config, p *plan, m *made) err
 		one := m.parts[i]
 		switch r.Status {
 		case transform.Failed:
-			m.fail(ProcessingFailed, &Failure{Attempts: r.Attempts, Arrived: records[i].Arrived, Code: r.Code,
+			m.fail(processingFailed, &failure{Attempts: r.Attempts, Arrived: records[i].Arrived, Code: r.Code,
 				Message: r.Message, Ended: p.At, Raw: one.Data, Lambda: l.Function})
 		case transform.Ok:
 			one.Data, one.Lambda = r.Data, r.Keys

@@ -225,11 +225,11 @@ func (d *stream) sourceCopy(o *Objects, p *plan, n *Amount) output {
 // partitions are the objects of dynamic partitioning. Their keys are durable in the
 // plan before the first is written.
 func (d *stream) partitions(ctx context.Context, c *Config, p *plan, m *made) (all []output, err error) {
-	items := make([]Item, len(m.parts))
+	items := make([]spreadItem, len(m.parts))
 	for i := range m.parts {
-		items[i] = m.parts[i].Item
+		items[i] = m.parts[i].spreadItem
 	}
-	spread, order, refused := NewSpread(c).Add(items)
+	spread, order, refused := newSpread(c).Add(items)
 	if err := d.nameParts(ctx, c, p, spread, order); err != nil {
 		return nil, err
 	}
@@ -246,7 +246,7 @@ func (d *stream) partitions(ctx context.Context, c *Config, p *plan, m *made) (a
 	}
 	for i, r := range items {
 		if why := refused[i]; why != nil {
-			m.fail(PartitioningFailed, &Failure{Attempts: 1, Arrived: r.Arrived.UnixMilli(), Code: why.Code,
+			m.fail(partitioningFailed, &failure{Attempts: 1, Arrived: r.Arrived.UnixMilli(), Code: why.Code,
 				Message: why.Message, Ended: p.At, Raw: m.parts[i].raw})
 		}
 	}
@@ -254,7 +254,7 @@ func (d *stream) partitions(ctx context.Context, c *Config, p *plan, m *made) (a
 }
 
 // nameParts names the objects of partitions that have no name in the plan yet.
-func (d *stream) nameParts(ctx context.Context, c *Config, p *plan, spread map[string]*Partition,
+func (d *stream) nameParts(ctx context.Context, c *Config, p *plan, spread map[string]*prefixGroup,
 	order []string) (err error) {
 	named, fresh := map[string]string{}, false
 	maps.Copy(named, p.Parts)

@@ -21,7 +21,7 @@ func (p *plan) converted(c *Config, key string, parts []piece, m *made) (o outpu
 		o.records--
 		o.bytes -= int64(len(x.Data) + len(p.Delim))
 		m.counts.notConverted.add(1, int64(len(x.Data)))
-		m.fail(ConversionFailed, NewConversionFailure(v.Table, x.offset, x.Arrived.UnixMilli(), p.At, why.Code,
+		m.fail(conversionFailed, newConversionFailure(v.Table, x.offset, x.Arrived.UnixMilli(), p.At, why.Code,
 			why.Message, x.Data))
 	})
 	if err == nil {

@@ -49,7 +49,7 @@ func TestConverted(t *testing.T) {
 			rows += f.NumRows()
 			continue
 		}
-		var line ConversionFailure
+		var line conversionFailure
 		if err := json.Unmarshal(o, &line); err != nil || !strings.Contains(key, "/in/format-conversion-failed/") ||
 			string(line.Raw) != `{"id":"x"}` || line.Table.Table != "t" || line.Code == "" {
 			t.Errorf("%s: %s, %v", key, o, err)

@@ -90,7 +90,7 @@ func (p *processed) set(c *Config) (err error) {
 	if !ok {
 		return fmt.Errorf("prefix of a plan: there is no time zone %.100q", s.Zone)
 	}
-	if c.Objects.Prefix, err = ParsePrefix(s.Prefix, zone); err != nil {
+	if c.Objects.Prefix, err = parseObjectPrefix(s.Prefix, zone); err != nil {
 		return fmt.Errorf("prefix of a plan: %w", err)
 	}
 	return nil
@@ -143,7 +143,7 @@ func (p *plan) format() compress.Format {
 
 // errorKey is where lines of an error output type go.
 func (p *plan) errorKey(kind string) string {
-	if kind == ProcessingFailed {
+	if kind == processingFailed {
 		return p.ErrorKey
 	}
 	return p.Errors[kind]
@@ -254,11 +254,11 @@ func (d *stream) plan(c *Config, from, to uint64, oldest time.Time) (delivery.Pl
 	}
 	for _, kind := range c.errorTypes() {
 		v.ErrorType = kind
-		key, err := o.ErrorKey(c.Name, c.Version, v, id)
+		key, err := o.errorKey(c.Name, c.Version, v, id)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("failures of %s: %w", c.Name, err)
-		case kind == ProcessingFailed:
+		case kind == processingFailed:
 			p.ErrorKey = key
 		case p.Errors == nil:
 			p.Errors = map[string]string{kind: key}
@@ -278,21 +278,21 @@ func (d *stream) id(from, to uint64) string {
 // errorTypes are those that lines of c may have.
 func (c *Config) errorTypes() (kinds []string) {
 	if p := &c.Processing; p.Decompress || p.LogEvents || p.Split != nil || p.Lambda != nil {
-		kinds = append(kinds, ProcessingFailed)
+		kinds = append(kinds, processingFailed)
 	}
 	if c.Partitioning != nil {
-		kinds = append(kinds, PartitioningFailed)
+		kinds = append(kinds, partitioningFailed)
 	}
 	if c.Conversion != nil {
-		kinds = append(kinds, ConversionFailed)
+		kinds = append(kinds, conversionFailed)
 	}
 	switch {
 	case c.Search != nil:
 		kinds = append(kinds, c.Search.FailedType)
 	case c.Endpoint != nil:
-		kinds = append(kinds, EndpointFailed)
+		kinds = append(kinds, endpointFailed)
 	case c.Splunk != nil:
-		kinds = append(kinds, SplunkFailed)
+		kinds = append(kinds, splunkFailed)
 	}
 	return kinds
 }

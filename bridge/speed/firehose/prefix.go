@@ -46,7 +46,7 @@ const (
 // Values are what the expressions of a prefix stand for.
 type Values struct {
 	At        time.Time // arrival of the oldest record in the object
-	ErrorType string    // of an ErrorOutputPrefix, such as ProcessingFailed
+	ErrorType string    // of an ErrorOutputPrefix, such as processingFailed
 
 	Query, Lambda map[string]string // partition keys
 }
@@ -54,12 +54,12 @@ type Values struct {
 // Error output types (Firehose developer guide, custom prefixes; those of
 // format-conversion and partitioning from examples in it).
 const (
-	ProcessingFailed    = "processing-failed"
-	ConversionFailed    = "format-conversion-failed"
-	PartitioningFailed  = "metadata-extraction-failed" // a guess
-	EndpointFailed      = "http-endpoint-failed"
-	SplunkFailed        = "splunk-failed"
-	ElasticsearchFailed = "elasticsearch_failed" // AmazonOpenSearchService-failed in newer text
+	processingFailed    = "processing-failed"
+	conversionFailed    = "format-conversion-failed"
+	partitioningFailed  = "metadata-extraction-failed" // a guess
+	endpointFailed      = "http-endpoint-failed"
+	splunkFailed        = "splunk-failed"
+	elasticsearchFailed = "elasticsearch_failed" // AmazonOpenSearchService-failed in newer text
 )
 
 // defaultTime is what a Prefix without a time expression is followed by.
@@ -69,12 +69,12 @@ const defaultTime = "yyyy/MM/dd/HH/"
 // developer guide, custom prefixes).
 const maxPrefix = 512
 
-// ParsePrefix compiles a Prefix with expressions !{timestamp:PATTERN} (letters of
+// parseObjectPrefix compiles a Prefix with expressions !{timestamp:PATTERN} (letters of
 // Java's DateTimeFormatter, evaluated in zone), !{firehose:random-string},
 // !{partitionKeyFromQuery:ID} and !{partitionKeyFromLambda:ID}. Without a time
 // expression yyyy/MM/dd/HH/ follows the text as it stands, with no slash put
 // between.
-func ParsePrefix(text string, zone *time.Location) (Prefix, error) {
+func parseObjectPrefix(text string, zone *time.Location) (Prefix, error) {
 	p, err := parsePrefix(text, zone)
 	if err == nil && slices.ContainsFunc(p.parts, func(x part) bool { return x.kind == errorType }) {
 		err = errors.New("!{firehose:error-output-type} is for ErrorOutputPrefix")
@@ -85,10 +85,10 @@ func ParsePrefix(text string, zone *time.Location) (Prefix, error) {
 	return p, err
 }
 
-// ParseErrorPrefix compiles an ErrorOutputPrefix, which may have times, random
+// parseErrorPrefix compiles an ErrorOutputPrefix, which may have times, random
 // strings and !{firehose:error-output-type}, and must have the last if it has
 // any expression. Without one it is as it stands, then the type, then the hour.
-func ParseErrorPrefix(text string, zone *time.Location) (Prefix, error) {
+func parseErrorPrefix(text string, zone *time.Location) (Prefix, error) {
 	p, err := parsePrefix(text, zone)
 	if err != nil {
 		return p, err
@@ -212,7 +212,7 @@ func (p Prefix) Eval(v Values) (string, error) {
 
 // sample are values of each expression, to see whether a prefix can be had.
 func (p Prefix) sample() Values {
-	v := Values{At: time.Unix(0, 0), ErrorType: ProcessingFailed, Query: map[string]string{},
+	v := Values{At: time.Unix(0, 0), ErrorType: processingFailed, Query: map[string]string{},
 		Lambda: map[string]string{}}
 	for _, id := range p.Query {
 		v.Query[id] = "x"
@@ -231,9 +231,9 @@ func (o *Objects) Key(stream string, version int, v Values, id string) (string, 
 	return name + o.Suffix, err
 }
 
-// ErrorKey is Key for records that failed, of v.ErrorType, without an extension:
+// errorKey is Key for records that failed, of v.ErrorType, without an extension:
 // their lines are not compressed.
-func (o *Objects) ErrorKey(stream string, version int, v Values, id string) (string, error) {
+func (o *Objects) errorKey(stream string, version int, v Values, id string) (string, error) {
 	return o.ErrorPrefix.name(stream, version, v, id)
 }
 

@@ -23,7 +23,7 @@ func TestPrefix(t *testing.T) {
 		{"Grüße/!{timestamp:dd}", "Grüße/09"},
 		{"a!b{c}", "a!b{c}2026/03/09/09/"},
 	} {
-		p, err := ParsePrefix(c.text, zone)
+		p, err := parseObjectPrefix(c.text, zone)
 		if err != nil {
 			t.Errorf("%q: %v", c.text, err)
 			continue
@@ -32,7 +32,7 @@ func TestPrefix(t *testing.T) {
 			t.Errorf("%q gives %q, %v, want %q", c.text, got, err, c.want)
 		}
 	}
-	p, err := ParsePrefix("!{firehose:random-string}/!{firehose:random-string}/", zone)
+	p, err := parseObjectPrefix("!{firehose:random-string}/!{firehose:random-string}/", zone)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestPrefix(t *testing.T) {
 	for _, bad := range []string{"!{timestamp:}", "!{timestamp:yyyy", "!{timestamp:qq}", "!{}", "!{firehose:}",
 		"!{firehose:error-output-type}", "!{partitionKeyFromQuery:}", "!{partitionKeyFromLambda}", "!{Timestamp:yyyy}",
 		"!{timestamp:'open}", "!{timestamp:QQ}", "!{timestamp:HHH}", "!{timestamp:yyyy]MM}", "\xff"} {
-		if _, err := ParsePrefix(bad, zone); err == nil {
+		if _, err := parseObjectPrefix(bad, zone); err == nil {
 			t.Errorf("%q: accepted", bad)
 		}
 	}
@@ -53,7 +53,7 @@ func TestPrefix(t *testing.T) {
 // Characters are counted when the prefix is evaluated, and partition keys must
 // be there then.
 func TestPrefixWithoutValues(t *testing.T) {
-	p, err := ParsePrefix("!{partitionKeyFromQuery:site}/!{timestamp:yyyy}", time.UTC)
+	p, err := parseObjectPrefix("!{partitionKeyFromQuery:site}/!{timestamp:yyyy}", time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,18 +74,18 @@ func TestErrorPrefix(t *testing.T) {
 		"x/!{firehose:error-output-type}": "x/splunk-failed",
 		"!{firehose:error-output-type}/!{timestamp:yyyy}/": "splunk-failed/2026/",
 	} {
-		p, err := ParseErrorPrefix(text, time.UTC)
+		p, err := parseErrorPrefix(text, time.UTC)
 		if err != nil {
 			t.Errorf("%q: %v", text, err)
 			continue
 		}
-		if got, err := p.Eval(Values{At: when, ErrorType: SplunkFailed}); err != nil || got != want {
+		if got, err := p.Eval(Values{At: when, ErrorType: splunkFailed}); err != nil || got != want {
 			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
 		}
 	}
 	for _, bad := range []string{"!{timestamp:yyyy}/", "!{firehose:random-string}", "!{",
 		"!{firehose:error-output-type}/!{partitionKeyFromQuery:x}"} {
-		if _, err := ParseErrorPrefix(bad, time.UTC); err == nil {
+		if _, err := parseErrorPrefix(bad, time.UTC); err == nil {
 			t.Errorf("%q: accepted", bad)
 		}
 	}
@@ -98,7 +98,7 @@ func FuzzPrefix(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, parse := range []func(string, *time.Location) (Prefix, error){ParsePrefix, ParseErrorPrefix} {
+		for _, parse := range []func(string, *time.Location) (Prefix, error){parseObjectPrefix, parseErrorPrefix} {
 			p, err := parse(text, time.UTC)
 			if err != nil {
 				continue

@@ -41,7 +41,7 @@ func (p *Processing) Prepare(data []byte) ([][]byte, *Refusal) {
 	}
 	var all [][]byte
 	for _, part := range parts {
-		some, err := p.Split.Split(part)
+		some, err := p.Split.split(part)
 		if err != nil {
 			return nil, refusal(codeSplit, err)
 		}

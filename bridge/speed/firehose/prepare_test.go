@@ -93,10 +93,10 @@ func partitioned(t *testing.T) *Config {
 }
 
 func TestSpread(t *testing.T) {
-	s := NewSpread(partitioned(t))
+	s := newSpread(partitioned(t))
 	s.most = 3
 	at := func(n int) time.Time { return when.Add(time.Duration(n) * time.Second) }
-	items := []Item{{Data: []byte(`{"k":"a"}`), Arrived: at(5)}, {Data: []byte(`{"k":"b"}`), Arrived: at(1)},
+	items := []spreadItem{{Data: []byte(`{"k":"a"}`), Arrived: at(5)}, {Data: []byte(`{"k":"b"}`), Arrived: at(1)},
 		{Data: []byte(`{"k":null}`), Arrived: at(2)}, {Data: []byte(`no`), Arrived: at(2)},
 		{Data: []byte(`{"k":"a"}`), Arrived: at(3)},
 		{Data: []byte(`{"k":7}`), Arrived: at(3)}, {Data: []byte(`{"k":"d"}`), Arrived: at(3)},
@@ -108,7 +108,7 @@ func TestSpread(t *testing.T) {
 		p := parts[id]
 		got = append(got, fmt.Sprint(p.Values.Query["k"], p.Items, p.Values.At.Sub(when).Seconds()))
 	}
-	if want := []string{"a[0 4] 3", "b[1] 1", "7[5 8] 3"}; !slices.Equal(got, want) || s.Active() != 3 {
+	if want := []string{"a[0 4] 3", "b[1] 1", "7[5 8] 3"}; !slices.Equal(got, want) || len(s.active) != 3 {
 		t.Errorf("%q, want %q", got, want)
 	}
 	var codes []string
@@ -126,12 +126,12 @@ func TestSpread(t *testing.T) {
 }
 
 func TestFailureLines(t *testing.T) {
-	f := Failure{Attempts: 1, Arrived: 2, Code: "C", Message: "M", Ended: 3, Raw: []byte("<"), Lambda: "l"}
+	f := failure{Attempts: 1, Arrived: 2, Code: "C", Message: "M", Ended: 3, Raw: []byte("<"), Lambda: "l"}
 	if got, want := string(f.Append(nil)), `{"attemptsMade":1,"arrivalTimestamp":2,"errorCode":"C","errorMessage":"M",`+
 		`"attemptEndingTimestamp":3,"rawData":"PA==","lambdaArn":"l"}`+"\n"; got != want {
 		t.Error(got)
 	}
-	c := NewConversionFailure(Table{"d", "t", "LATEST"}, 7, 2, 3, "C", "M", []byte("<"))
+	c := newConversionFailure(Table{"d", "t", "LATEST"}, 7, 2, 3, "C", "M", []byte("<"))
 	if got, want := string(c.Append(nil)), `{"attemptsMade":1,"arrivalTimestamp":2,"lastErrorCode":"C","lastErrorMessage":"M",`+
 		`"attemptEndingTimestamp":3,"rawData":"PA==","sequenceNumber":"7","subSequenceNumber":null,"dataCatalogTable":`+
 		`{"catalogId":"","databaseName":"d","tableName":"t","region":"","versionId":"LATEST"}}`+"\n"; got != want {

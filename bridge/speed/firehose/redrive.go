@@ -82,9 +82,9 @@ func (s *Service) stream(name string) (*stream, error) {
 func (d *stream) drive(ctx context.Context, f Failed) error {
 	c := d.config.Load()
 	switch f.Type {
-	case S3Failed:
+	case s3Failed:
 		return d.driveObject(ctx, f)
-	case ManifestType:
+	case manifestType:
 		return d.driveManifest(ctx, c, f)
 	}
 	lines, err := d.lines(ctx, f)
@@ -107,7 +107,7 @@ func (d *stream) drive(ctx context.Context, f Failed) error {
 const maxLines = 512 << 20
 
 // lines are the failures in an object.
-func (d *stream) lines(ctx context.Context, f Failed) (all []Failure, err error) {
+func (d *stream) lines(ctx context.Context, f Failed) (all []failure, err error) {
 	store, err := d.objectsAt(f.Place)
 	if err != nil {
 		return nil, err
@@ -124,12 +124,12 @@ func (d *stream) lines(ctx context.Context, f Failed) (all []Failure, err error)
 }
 
 // parseLines reads lines of failures.
-func parseLines(raw []byte) (all []Failure, err error) {
+func parseLines(raw []byte) (all []failure, err error) {
 	r := bufio.NewReader(bytes.NewReader(raw))
 	for n := 1; ; n++ {
 		line, err := r.ReadBytes('\n')
 		if len(bytes.TrimSpace(line)) > 0 {
-			var f Failure
+			var f failure
 			if err := json.Unmarshal(line, &f); err != nil {
 				return nil, fmt.Errorf("line %d: %w", n, err)
 			}
@@ -142,10 +142,10 @@ func parseLines(raw []byte) (all []Failure, err error) {
 }
 
 // driveLines sends records to the target again, once.
-func (d *stream) driveLines(ctx context.Context, t *target, lines []Failure) error {
+func (d *stream) driveLines(ctx context.Context, t *target, lines []failure) error {
 	pieces := make([]piece, len(lines))
 	for i, f := range lines {
-		pieces[i] = piece{Item: Item{Data: f.Raw, Arrived: time.UnixMilli(f.Arrived)}}
+		pieces[i] = piece{spreadItem: spreadItem{Data: f.Raw, Arrived: time.UnixMilli(f.Arrived)}}
 		pieces[i].named, pieces[i].unit = first(f.DocumentID, f.DataID, f.EventID), f.RequestID
 	}
 	units := d.units(t, time.Now().UnixMilli(), pieces)
@@ -176,7 +176,7 @@ func first(texts ...string) string {
 
 // putAgain puts the records of lines to the delivery stream again; they are no
 // longer Failed in the same commit.
-func (d *stream) putAgain(ctx context.Context, f Failed, lines []Failure) error {
+func (d *stream) putAgain(ctx context.Context, f Failed, lines []failure) error {
 	b := d.store.NewBatch()
 	for _, l := range lines {
 		b.Append(d.stream, 0, streams.Record{Data: l.Raw})

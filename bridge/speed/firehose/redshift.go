@@ -18,9 +18,9 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink/warehouse"
 )
 
-// ManifestType is the Failed type of a manifest: objects that are in S3 and could not
+// manifestType is the Failed type of a manifest: objects that are in S3 and could not
 // be loaded.
-const ManifestType = "errors"
+const manifestType = "errors"
 
 // filesTable has the names of objects that were loaded, in the schema of their
 // table, so that each is loaded once. It is made where it is not there.
@@ -182,7 +182,7 @@ func (d *stream) skip(ctx context.Context, c *Config, p *plan, n counts, why err
 	}
 	key := "errors/manifests/" + p.loadName(c)
 	write := func(_ context.Context, w io.Writer) error { _, err := w.Write(raw); return err }
-	o := []output{{place: c.Objects.place(), bucket: p.Bucket, key: key, kind: ManifestType, records: n.records,
+	o := []output{{place: c.Objects.place(), bucket: p.Bucket, key: key, kind: manifestType, records: n.records,
 		bytes: int64(len(raw)), write: write}}
 	if err := d.Persist(ctx, "writing the manifest", abandoned, func(ctx context.Context) error {
 		return d.putPlanned(ctx, p, o)
@@ -190,7 +190,7 @@ func (d *stream) skip(ctx context.Context, c *Config, p *plan, n counts, why err
 		return nil, err
 	}
 	d.log.Error("an object could not be loaded and is skipped", "key", p.Key, "manifest", key, "err", why)
-	return d.ofOutputs(p, o, map[string]string{ManifestType: why.Error()}), nil
+	return d.ofOutputs(p, o, map[string]string{manifestType: why.Error()}), nil
 }
 
 // driveManifest loads what a manifest names.

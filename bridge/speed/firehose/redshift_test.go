@@ -137,7 +137,7 @@ func TestWarehouseDestination(t *testing.T) {
 	await.True(t, "another one", func() bool { return len(b.failed(t)) == 2 })
 	run("ALTER TABLE away RENAME TO readings")
 	all := b.failed(t)
-	if all[1].Type != ManifestType || !strings.HasPrefix(all[1].Key, "errors/manifests/") || all[1].Error == "" {
+	if all[1].Type != manifestType || !strings.HasPrefix(all[1].Key, "errors/manifests/") || all[1].Error == "" {
 		t.Errorf("%+v", all[1])
 	}
 	if err := b.Redrive(t.Context(), "d", []string{all[1].ID}, func(Redriven) {}); err != nil || rows() != 3 {
@@ -255,7 +255,7 @@ func TestRedshift(t *testing.T) {
 	put(t, b.store, "d", `{"n":"none"}`)
 	await.True(t, "a manifest", func() bool { return len(b.failed(t)) == 1 })
 	f := b.failed(t)[0]
-	if f.Type != ManifestType || !strings.HasPrefix(f.Key, "errors/manifests/") || f.Records != 1 ||
+	if f.Type != manifestType || !strings.HasPrefix(f.Key, "errors/manifests/") || f.Records != 1 ||
 		!strings.Contains(f.Error, "stl_load_errors") {
 		t.Errorf("%+v", f)
 	}

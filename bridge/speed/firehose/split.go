@@ -20,9 +20,9 @@ type Splitter struct {
 
 var errSplit = fmt.Errorf("more than %d records in one", maxSplit)
 
-// Split returns the parts of a record, which share its memory. A nil Splitter
+// split returns the parts of a record, which share its memory. A nil Splitter
 // leaves the record as it is.
-func (s *Splitter) Split(data []byte) (parts [][]byte, err error) {
+func (s *Splitter) split(data []byte) (parts [][]byte, err error) {
 	switch {
 	case s == nil:
 		return [][]byte{data}, nil

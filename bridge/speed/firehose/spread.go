@@ -8,9 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// MaxPartitions is how many partitions of a delivery stream are filled at once
+// maxPartitions is how many partitions of a delivery stream are filled at once
 // (Firehose quotas: 500, on request more).
-const MaxPartitions = 500
+const maxPartitions = 500
 
 // maxKey is how long an object's key may be, in bytes (S3 user guide, object keys);
 // keyRest what Key makes at most beside the prefix, the name and the extension: two
@@ -20,24 +20,24 @@ const (
 	keyRest = 100
 )
 
-// An Item is a record on its way to a partition.
-type Item struct {
+// A spreadItem is a record on its way to a partition.
+type spreadItem struct {
 	Data    []byte
 	Arrived time.Time
 	Lambda  map[string]string // partition keys that a function gave
 }
 
-// A Partition is records of one prefix.
-type Partition struct {
+// A prefixGroup is the records of one prefix.
+type prefixGroup struct {
 	Values Values // of the prefix: At is the arrival of the oldest of the records
 	Items  []int  // indices, ascending
 }
 
-// A Spread puts records into partitions. What it does depends on the
+// A spread puts records into partitions. What it does depends on the
 // configuration and the records alone, so that a repetition does the same.
-// Whoever fills buffers across calls of Add keeps one Spread, and ends a partition
+// Whoever fills buffers across calls of Add keeps one spread, and ends a partition
 // with Done when its object is planned.
-type Spread struct {
+type spread struct {
 	prefix Prefix
 	part   *Partitioning
 	most   int
@@ -45,16 +45,16 @@ type Spread struct {
 	active map[string]bool
 }
 
-// NewSpread returns a spread of a configuration that has a Partitioning.
-func NewSpread(c *Config) *Spread {
-	return &Spread{prefix: c.Objects.Prefix, part: c.Partitioning, most: MaxPartitions, active: map[string]bool{},
+// newSpread returns a spread of a configuration that has a Partitioning.
+func newSpread(c *Config) *spread {
+	return &spread{prefix: c.Objects.Prefix, part: c.Partitioning, most: maxPartitions, active: map[string]bool{},
 		bytes: maxKey - len(c.Name) - len(c.Objects.Suffix) - keyRest}
 }
 
 // Add returns the partitions of items, in the order of their first record, by their
 // id, and why those that are in none are not.
-func (s *Spread) Add(items []Item) (parts map[string]*Partition, order []string, refused map[int]*Refusal) {
-	parts, refused = map[string]*Partition{}, map[int]*Refusal{}
+func (s *spread) Add(items []spreadItem) (parts map[string]*prefixGroup, order []string, refused map[int]*Refusal) {
+	parts, refused = map[string]*prefixGroup{}, map[int]*Refusal{}
 	for i, it := range items {
 		v, why := s.values(it)
 		if why != nil {
@@ -69,7 +69,7 @@ func (s *Spread) Add(items []Item) (parts map[string]*Partition, order []string,
 		s.active[id] = true
 		p := parts[id]
 		if p == nil {
-			p = &Partition{Values: v}
+			p = &prefixGroup{Values: v}
 			parts[id], order = p, append(order, id)
 		}
 		if it.Arrived.Before(p.Values.At) {
@@ -81,10 +81,7 @@ func (s *Spread) Add(items []Item) (parts map[string]*Partition, order []string,
 }
 
 // Done says that a partition is filled no more.
-func (s *Spread) Done(id string) { delete(s.active, id) }
-
-// Active is how many partitions are being filled.
-func (s *Spread) Active() int { return len(s.active) }
+func (s *spread) Done(id string) { delete(s.active, id) }
 
 var (
 	errKeys  = errors.New("the record gives no partition keys")
@@ -93,7 +90,7 @@ var (
 
 // values are those of a record's prefix. Only the keys that the prefix names are
 // kept.
-func (s *Spread) values(it Item) (Values, *Refusal) {
+func (s *spread) values(it spreadItem) (Values, *Refusal) {
 	v := Values{At: it.Arrived, Lambda: pick(s.prefix.Lambda, it.Lambda)}
 	if s.part.Query != nil {
 		keys, err := s.part.Query.Eval(it.Data)
@@ -133,7 +130,7 @@ func pick(names []string, from map[string]string) map[string]string {
 }
 
 // id is the keys' values, which no two partitions share.
-func (s *Spread) id(v Values) string {
+func (s *spread) id(v Values) string {
 	var b strings.Builder
 	for _, from := range []struct {
 		names  []string

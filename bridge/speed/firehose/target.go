@@ -28,7 +28,7 @@ type target struct {
 	// enough says that a unit is given up.
 	enough func(f *delivery.Failing) bool
 	// line adds to a failure what the target has for it.
-	line func(f *Failure, u *unit, i int, err error)
+	line func(f *failure, u *unit, i int, err error)
 }
 
 // A unit is records that a target answers for as one.
@@ -80,7 +80,7 @@ func (d *stream) toTarget(ctx context.Context, c *Config, p *plan, t *target) (*
 		why[t.failedType] = r.Err.Error()
 		for i := range u.pieces {
 			one := &u.pieces[i]
-			f := &Failure{Attempts: tries[r.Index], Arrived: one.Arrived.UnixMilli(), Message: r.Err.Error(),
+			f := &failure{Attempts: tries[r.Index], Arrived: one.Arrived.UnixMilli(), Message: r.Err.Error(),
 				Ended: time.Now().UnixMilli(), Raw: one.Data}
 			t.line(f, u, i, r.Err)
 			m.fail(t.failedType, f)
@@ -202,7 +202,7 @@ func (d *stream) toSearch(c *Config) (*target, error) {
 			}
 			return refused, err
 		},
-		line: func(f *Failure, u *unit, _ int, err error) {
+		line: func(f *failure, u *unit, _ int, err error) {
 			doc := document(u)
 			f.DocumentID, f.Index, f.Type = doc.ID, doc.Index, doc.Type
 			f.Code = "ES.ServiceException"
@@ -222,7 +222,7 @@ func (d *stream) toEndpoint(c *Config) (*target, error) {
 	client, err := httpendpoint.New(httpendpoint.Options{URL: e.URL, AccessKey: e.AccessKey.Reveal(), Gzip: e.Gzip,
 		Attributes: attributes, SourceARN: d.arn(c.Name), HTTP: d.opts.HTTP})
 	return &target{
-		failedType: EndpointFailed,
+		failedType: endpointFailed,
 		group:      func(pieces []piece) int { return bounded(pieces, httpendpoint.MaxRecords, httpendpoint.MaxBytes) },
 		// Waiting for an answer does not count.
 		enough: func(f *delivery.Failing) bool { return f.Waited >= c.Retry },
@@ -231,7 +231,7 @@ func (d *stream) toEndpoint(c *Config) (*target, error) {
 			why, _ := errors.AsType[*httpendpoint.Error](err)
 			return why != nil && why.TooLarge, err
 		}),
-		line: func(f *Failure, u *unit, i int, err error) {
+		line: func(f *failure, u *unit, i int, err error) {
 			f.DataID, f.RequestID = u.pieces[i].id(u.stream), u.id
 			if why, ok := errors.AsType[*httpendpoint.Error](err); ok {
 				f.Code, f.Message = why.Code, why.Err.Error()
@@ -245,7 +245,7 @@ func (d *stream) toSplunk(c *Config) (*target, error) {
 	client := splunk.New(splunk.Options{URL: s.URL, Raw: s.Raw, Token: s.Token.Reveal(), Channel: d.idPrefix(),
 		Ack: s.AckTimeout, HTTP: d.opts.HTTP})
 	return &target{
-		failedType: SplunkFailed,
+		failedType: splunkFailed,
 		group:      func(pieces []piece) int { return len(pieces) },
 		enough:     func(f *delivery.Failing) bool { return f.Waited >= c.Retry },
 		send: each(func(ctx context.Context, u *unit) (never bool, err error) {
@@ -253,7 +253,7 @@ func (d *stream) toSplunk(c *Config) (*target, error) {
 			why, _ := errors.AsType[*splunk.Error](err)
 			return why != nil && why.Never, err
 		}),
-		line: func(f *Failure, u *unit, i int, err error) {
+		line: func(f *failure, u *unit, i int, err error) {
 			f.EventID = u.pieces[i].id(u.stream)
 			if why, ok := errors.AsType[*splunk.Error](err); ok {
 				f.Code, f.Message = why.Code, why.Err.Error()

@@ -193,7 +193,7 @@ func TestSearchDestination(t *testing.T) {
 			lines[0].DocumentID == "" || lines[0].Index != "idx-2000-01" || string(lines[1].Raw) != "no JSON" {
 			t.Fatalf("%v %+v", err, lines)
 		}
-		if all := b.failed(t); len(all) != 1 || all[0].Records != 2 || all[0].Type != ElasticsearchFailed {
+		if all := b.failed(t); len(all) != 1 || all[0].Records != 2 || all[0].Type != elasticsearchFailed {
 			t.Fatalf("%+v", all)
 		}
 		// One of the two is no JSON for ever: what is driven again stays.
@@ -312,7 +312,7 @@ func TestObjectsAreKept(t *testing.T) {
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
-		if all := b.failed(t); len(all) != 2 || all[0].Type != S3Failed || all[0].Bytes == 0 {
+		if all := b.failed(t); len(all) != 2 || all[0].Type != s3Failed || all[0].Bytes == 0 {
 			t.Fatalf("after 25 hours: %+v", all)
 		}
 		k.mu.Lock()
@@ -322,7 +322,7 @@ func TestObjectsAreKept(t *testing.T) {
 			put(t, b.store, "d", line(2+i))
 			time.Sleep(time.Minute)
 		}
-		if all := b.failed(t); len(all) != 1 || all[0].Type != ProcessingFailed || len(k.objects) != 4 {
+		if all := b.failed(t); len(all) != 1 || all[0].Type != processingFailed || len(k.objects) != 4 {
 			t.Errorf("S3 is back: %+v, %d objects", all, len(k.objects))
 		}
 		if lines, err := parseLines([]byte(k.under("processing-failed"))); err != nil || len(lines) != 1 ||

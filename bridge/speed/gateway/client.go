@@ -24,10 +24,10 @@ type Client struct {
 	// address is the other end's, without its port.
 	address string
 	rd      *packet.Reader
-	via     Via
 
 	slot *admission.Slot // among the open connections
 
+	via    Via
 	serial uint64 // of the connection, from 1
 	asked  string // the client id of its CONNECT
 
@@ -99,9 +99,6 @@ func (c *Client) ID() string { return c.id }
 
 // Serial tells the connection from all others of its Server.
 func (c *Client) Serial() uint64 { return c.serial }
-
-// Via is what was known before the CONNECT.
-func (c *Client) Via() Via { return c.via }
 
 // Session is what the Authorizer returned.
 func (c *Client) Session() Session { return c.session }

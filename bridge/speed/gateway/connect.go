@@ -33,7 +33,7 @@ func (c *Client) serve(ctx context.Context) {
 		return
 	}
 	c.event(Event{Kind: Connected})
-	if l, ok := c.session.(Lasting); ok {
+	if l, ok := c.session.(lasting); ok {
 		defer l.Begin(func(reason string) { c.kick(reason) })()
 	}
 	reason := c.run()
@@ -458,7 +458,7 @@ func (s *Subscribers) mayResume(x *session, owner string) bool {
 
 // ownerOf is who owns what outlives the connection of a client.
 func ownerOf(s Session) string {
-	if o, ok := s.(Owned); ok {
+	if o, ok := s.(owned); ok {
 		return o.Owner()
 	}
 	return s.Principal()

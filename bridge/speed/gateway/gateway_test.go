@@ -57,7 +57,7 @@ func TestPublishSubscribe(t *testing.T) {
 		st.BytesOut == 0 {
 		t.Errorf("%+v", st)
 	}
-	if in, out := f.Stats().Packets(packet.PUBLISH); in != 7 || out != 5 {
+	if in, out := f.Stats().packets(packet.PUBLISH); in != 7 || out != 5 {
 		t.Errorf("%d PUBLISH came, %d went", in, out)
 	}
 }

@@ -35,7 +35,7 @@ func (s *Subscribers) Check(m *message.Message) error {
 // An Owned session says who owns what outlives the connection, where that is not
 // the principal itself: a client with a temporary key is who it was with the one
 // before.
-type Owned interface {
+type owned interface {
 	Session
 	Owner() string
 }
@@ -45,7 +45,7 @@ type Owned interface {
 // the connection with one of the Reason constants and does not wait. The
 // function that Begin returns is called when the connection has ended; it may
 // wait for what Begin started.
-type Lasting interface {
+type lasting interface {
 	Session
 	Begin(end func(reason string)) (ended func())
 }

@@ -174,5 +174,5 @@ func (s *Server) Stats() Stats {
 	return st
 }
 
-// Packets returns how many packets of one type came and went.
-func (s Stats) Packets(t packet.Type) (in, out uint64) { return s.PacketsIn[t], s.PacketsOut[t] }
+// packets returns how many packets of one type came and went.
+func (s Stats) packets(t packet.Type) (in, out uint64) { return s.PacketsIn[t], s.PacketsOut[t] }

@@ -52,9 +52,9 @@ func agree(t testing.TB, s *Statement, m *Input) bool {
 	}
 	n, deep := newNaive(s.Version(), m)
 	switch {
-	case errors.Is(err, ErrTooDeep) && deep != nil:
+	case errors.Is(err, errTooDeep) && deep != nil:
 		return false
-	case errors.Is(err, ErrTooLarge):
+	case errors.Is(err, errTooLarge):
 		return false // the naive evaluator has no limits
 	case err != nil:
 		t.Fatalf("%s\n%q\n%v", s, m.Payload, err)

@@ -72,7 +72,7 @@ func (f *frame) start() {
 	for _, set := range f.prog.sets {
 		v := set(f)
 		if total += f.size(v); total > f.limit {
-			f.fail(ErrTooLarge)
+			f.fail(errTooLarge)
 		}
 		f.vars = append(f.vars, v)
 	}

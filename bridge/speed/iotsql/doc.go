@@ -120,16 +120,16 @@
 // if anything matches; so does a malformed pattern.
 //
 // A search that takes more than its bounds fails the evaluation with
-// ErrTooMuchWork: had it counted as no match, whoever sends the text could
+// errTooMuchWork: had it counted as no match, whoever sends the text could
 // choose what a rule lets pass. The time of a backtracking search is by the
 // clock, so the same search may end one way on an idle machine and the other on
 // a busy one.
 //
 // # Limits
 //
-// MaxStatement, MaxNesting, MaxOperators, MaxVariables and MaxVariableName
-// bound the text; MaxOutput, which grows with the payload, MaxPayloadNesting and an
-// amount of work the evaluation, which then fails with ErrTooLarge, ErrTooDeep or ErrTooMuchWork.
+// maxStatement, maxNesting, maxOperators, maxVariables and maxVariableName
+// bound the text; maxOutput, which grows with the payload, maxPayloadNesting and an
+// amount of work the evaluation, which then fails with errTooLarge, errTooDeep or errTooMuchWork.
 // The work is some 0.1 s of one core. No statement over any payload of 128 KiB
 // allocates more than 48 MiB, compiling included; TestHostile has what was
 // tried.

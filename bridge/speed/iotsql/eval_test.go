@@ -269,13 +269,13 @@ func TestLimits(t *testing.T) {
 		m         *Input
 		want      error
 	}{
-		{"output at the limit", `SELECT a AS x, a AS y, a AS z FROM 't'`, m(`{"a":"` + big((MaxOutput-22)/3) + `"}`),
+		{"output at the limit", `SELECT a AS x, a AS y, a AS z FROM 't'`, m(`{"a":"` + big((maxOutput-22)/3) + `"}`),
 			nil},
-		{"output over it", `SELECT a AS x, a AS y, a AS z FROM 't'`, m(`{"a":"` + big((MaxOutput-22)/3+1) + `"}`),
-			ErrTooLarge},
+		{"output over it", `SELECT a AS x, a AS y, a AS z FROM 't'`, m(`{"a":"` + big((maxOutput-22)/3+1) + `"}`),
+			errTooLarge},
 		{"bytes handed through", `SELECT * FROM 't'`, m(big(308 << 10)), nil},
 		{"the longest payload of the standard with more", `SELECT *, topic() AS t FROM 't'`,
-			m(`{"a":"` + big(MaxOutput-8) + `"}`), nil},
+			m(`{"a":"` + big(maxOutput-8) + `"}`), nil},
 		{"a long payload with more", `SELECT *, a AS b FROM 't'`, m(`{"a":"` + big(2<<20) + `"}`), nil},
 		{"a long payload in expressions",
 			`SELECT (SELECT VALUE a FROM *) AS e, length([*.a]) AS l FROM 't' WHERE NOT get(*, 'a') = ''`,
@@ -283,28 +283,28 @@ func TestLimits(t *testing.T) {
 		{"a long payload of many elements", `SELECT (SELECT VALUE x FROM * AS x WHERE x > 0) AS e FROM 't'`,
 			m(`[` + strings.Repeat("1,", 1<<19) + `1]`), nil},
 		{"a long payload as base64", `SELECT * AS m FROM 't'`, m(big(1 << 20)), nil},
-		{"one value too long", `SELECT length(a + a + a) AS n FROM 't'`, m(`{"a":"` + big(MaxOutput/2) + `"}`),
-			ErrTooLarge},
-		{"many values", `SELECT length(upper(a) + lower(a)) AS n FROM 't'`, m(`{"a":"` + big(MaxOutput/2-16) + `"}`),
+		{"one value too long", `SELECT length(a + a + a) AS n FROM 't'`, m(`{"a":"` + big(maxOutput/2) + `"}`),
+			errTooLarge},
+		{"many values", `SELECT length(upper(a) + lower(a)) AS n FROM 't'`, m(`{"a":"` + big(maxOutput/2-16) + `"}`),
 			nil},
 		{"replacements", `SELECT length(replace(a, 'x', a)) AS n FROM 't'`, m(`{"a":"` + big(1000) + `"}`),
-			ErrTooLarge},
+			errTooLarge},
 		{"many members", `SELECT ` + strings.Repeat("a AS x.x, a AS y, ", 3) + manyMembers(3000) + ` FROM 't'`,
-			m(`{"a":"` + big(MaxOutput/2) + `"}`), ErrTooLarge},
+			m(`{"a":"` + big(maxOutput/2) + `"}`), errTooLarge},
 		{"built deep", `SET @a = ` + brackets(`a`) + `, @b = ` + brackets(`@a`) + `, @c = ` + brackets(`@b`) +
 			`, @d = ` + brackets(`@c`) + ` SELECT @d = @d AS d FROM 't'`, m(`{"a":1}`), nil},
 		{"by pattern", `SELECT length(regexp_replace(a, 'x', '$0$0$0')) AS n FROM 't'`,
-			m(`{"a":"` + big(MaxOutput/2) + `"}`), ErrTooLarge},
+			m(`{"a":"` + big(maxOutput/2) + `"}`), errTooLarge},
 		{"SET variables together", `SET @a = a, @b = a, @c = a SELECT 1 AS n FROM 't'`,
-			m(`{"a":"` + big(MaxOutput/2) + `"}`), ErrTooLarge},
+			m(`{"a":"` + big(maxOutput/2) + `"}`), errTooLarge},
 		{"payload nested to the limit", `SELECT isUndefined(a) AS n FROM 't'`, m(`{"a":` +
-			strings.Repeat("[", MaxPayloadNesting-1) + strings.Repeat("]", MaxPayloadNesting-1) + `}`), nil},
+			strings.Repeat("[", maxPayloadNesting-1) + strings.Repeat("]", maxPayloadNesting-1) + `}`), nil},
 		{"payload nested deeper", `SELECT isUndefined(a) AS n FROM 't'`, m(`{"a":` +
-			strings.Repeat("[", MaxPayloadNesting) + strings.Repeat("]", MaxPayloadNesting) + `}`), ErrTooDeep},
+			strings.Repeat("[", maxPayloadNesting) + strings.Repeat("]", maxPayloadNesting) + `}`), errTooDeep},
 		{"payload not looked at", `SELECT 1 AS n FROM 't'`, m(strings.Repeat("[", 1<<16)), nil},
 		{"a product of nested queries", `SELECT EXISTS (SELECT * FROM a AS x WHERE EXISTS (SELECT * FROM [1,2,3,4,5,6,7,8] AS y
 			WHERE EXISTS (SELECT * FROM [1,2,3,4,5,6,7,8] AS z WHERE EXISTS (SELECT * FROM [1,2,3,4,5,6,7,8] AS w WHERE w = 9)))) AS n FROM 't'`,
-			m(`{"a":[` + strings.Repeat("1,", 10000) + `1]}`), ErrTooMuchWork},
+			m(`{"a":[` + strings.Repeat("1,", 10000) + `1]}`), errTooMuchWork},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -435,20 +435,20 @@ func TestSeed(t *testing.T) {
 	}
 }
 
-// A document has MaxOutput bytes or, where that is more, twice those of its
+// A document has maxOutput bytes or, where that is more, twice those of its
 // payload, and not one more, however often * stands in it.
 func TestDocumentKeepsItsLimit(t *testing.T) {
 	for sel, copies := range map[string]int{"*, * AS w": 2, "*, * AS w, * AS w2": 3, "* AS w, * AS w2, * AS w3": 3,
 		"*, a AS w, a AS w2": 3, "*, *, * AS w": 2} {
 		s := mustCompile(t, "SELECT "+sel+" FROM 't'", Version2016)
-		for _, size := range []int{MaxOutput / 3, MaxOutput / 2, MaxOutput, 3 * MaxOutput} {
+		for _, size := range []int{maxOutput / 3, maxOutput / 2, maxOutput, 3 * maxOutput} {
 			for n := size - 40; n <= size+8; n += nightly.Or(4, 1) { // the names of the members are among the bytes
 				payload := `{"a":"` + strings.Repeat("x", n-len(`{"a":""}`)) + `"}`
 				m := &Input{Message: message.Message{Topic: "t", Payload: []byte(payload)}}
-				limit := max(MaxOutput, 2*len(payload))
+				limit := max(maxOutput, 2*len(payload))
 				out, fired, err := s.Eval(t.Context(), nil, m)
 				if err == nil && (!fired || len(out) > limit) || err != nil &&
-					(!errors.Is(err, ErrTooLarge) || copies*(n+12) < limit) {
+					(!errors.Is(err, errTooLarge) || copies*(n+12) < limit) {
 					t.Fatalf("%s over %d bytes: %d bytes, limit %d, fired %v, %v", sel, n, len(out), limit, fired, err)
 				}
 			}

@@ -157,7 +157,7 @@ func (s *Statement) Explain(ctx context.Context, m *Input) Explanation {
 		f.trace.clause = "SELECT"
 		e.Output = f.project(nil)
 		if len(e.Output) > f.limit {
-			f.fail(ErrTooLarge)
+			f.fail(errTooLarge)
 		}
 		e.Steps = append(e.Steps, Step{Clause: "SELECT", Text: selectText(s.text, q),
 			Value: fmt.Sprintf("%d bytes", len(e.Output))})

@@ -10,29 +10,29 @@ import (
 
 // Limits of an evaluation.
 const (
-	// MaxOutput is the largest document or text an evaluation yields, in
+	// maxOutput is the largest document or text an evaluation yields, in
 	// bytes: the largest MQTT message AWS IoT Core takes. Over a payload of more
 	// than half of that it is twice the payload, so that * has room for other
 	// items beside it, and for its base64. What holds the payload three times fits
-	// for payloads of up to a third of MaxOutput. SET variables together have the same limit.
-	MaxOutput = 128 << 10
+	// for payloads of up to a third of maxOutput. SET variables together have the same limit.
+	maxOutput = 128 << 10
 	// maxArena bounds everything built on the way to the result; over a large
 	// payload it is four times the limit of the document.
-	maxArena = 8 * MaxOutput
+	maxArena = 8 * maxOutput
 	// maxWork bounds the elements and members that nested queries, IN and
 	// comparisons of documents may visit; our choice, some 0.1 s. It grows with a
-	// payload of more than MaxOutput.
+	// payload of more than maxOutput.
 	maxWork = 1 << 19
 )
 
 // Errors of an evaluation. Wrong types are none: they yield Undefined.
 var (
-	// ErrTooLarge says that a result is over the limit, see MaxOutput.
-	ErrTooLarge = errors.New("iotsql: the result is over the size limit")
-	// ErrTooDeep says that the payload is nested deeper than MaxPayloadNesting.
-	ErrTooDeep = errors.New("iotsql: the payload is nested too deeply")
-	// ErrTooMuchWork says that nested queries went over too many elements.
-	ErrTooMuchWork = errors.New("iotsql: the statement visits too many elements")
+	// errTooLarge says that a result is over the limit, see maxOutput.
+	errTooLarge = errors.New("iotsql: the result is over the size limit")
+	// errTooDeep says that the payload is nested deeper than maxPayloadNesting.
+	errTooDeep = errors.New("iotsql: the payload is nested too deeply")
+	// errTooMuchWork says that nested queries went over too many elements.
+	errTooMuchWork = errors.New("iotsql: the statement visits too many elements")
 )
 
 // document is what a payload turned out to be.
@@ -75,11 +75,11 @@ var frames = sync.Pool{New: func() any { return new(frame) }}
 func newFrame(ctx context.Context, p *program, m *Input) *frame {
 	f := frames.Get().(*frame)
 	f.ctx = ctx
-	f.prog, f.m, f.left, f.limit, f.room = p, m, maxWork, MaxOutput, maxArena
-	if n := len(m.Payload); n > MaxOutput/2 {
+	f.prog, f.m, f.left, f.limit, f.room = p, m, maxWork, maxOutput, maxArena
+	if n := len(m.Payload); n > maxOutput/2 {
 		f.limit = 2 * n
 		f.room = max(maxArena, 4*f.limit)
-		f.left = max(maxWork, maxWork/MaxOutput*n)
+		f.left = max(maxWork, maxWork/maxOutput*n)
 	}
 	return f
 }
@@ -90,7 +90,7 @@ func (f *frame) release() {
 	clear(f.elems[:cap(f.elems)])
 	clear(f.stack[:cap(f.stack)])
 	clear(f.items[:cap(f.items)])
-	if cap(f.arena) > MaxOutput {
+	if cap(f.arena) > maxOutput {
 		f.arena = nil
 	}
 	f.slots, f.vars, f.elems = f.slots[:0], f.vars[:0], f.elems[:0]
@@ -105,7 +105,7 @@ func (f *frame) release() {
 // the evaluation has failed already.
 func (f *frame) work(n int) bool {
 	if f.left -= n; f.left < 0 {
-		f.fail(ErrTooMuchWork)
+		f.fail(errTooMuchWork)
 	}
 	return f.err == nil
 }
@@ -119,7 +119,7 @@ func (f *frame) fail(err error) {
 // checkArena stops an evaluation that builds too much.
 func (f *frame) checkArena() {
 	if len(f.arena) > f.room {
-		f.fail(ErrTooLarge)
+		f.fail(errTooLarge)
 	}
 }
 
@@ -127,7 +127,7 @@ func (f *frame) checkArena() {
 // failed already.
 func (f *frame) fits(n int) bool {
 	if n > f.limit || len(f.arena)+n > f.room {
-		f.fail(ErrTooLarge)
+		f.fail(errTooLarge)
 	}
 	return f.err == nil
 }
@@ -175,14 +175,14 @@ func (f *frame) scan() {
 		}
 		f.finish(f.scanObject(p, names), docObject)
 	default:
-		f.finish(skipValue(p, 0, MaxPayloadNesting), docOther)
+		f.finish(skipValue(p, 0, maxPayloadNesting), docOther)
 	}
 }
 
 func (f *frame) finish(end int, as document) {
 	switch {
 	case end == tooDeep:
-		f.fail(ErrTooDeep)
+		f.fail(errTooDeep)
 	case end == len(f.body) && utf8.Valid(f.body):
 		f.doc = as
 	}
@@ -214,7 +214,7 @@ func (f *frame) scanObject(p []byte, names []string) int {
 				key = unescape(nil, key)
 			}
 		}
-		if i = skipValue(p, val, MaxPayloadNesting-1); i < 0 {
+		if i = skipValue(p, val, maxPayloadNesting-1); i < 0 {
 			return i
 		}
 		if f.prog.index != nil {

@@ -54,7 +54,7 @@ func getOrDefault(_ *node, args []eval) eval {
 	return func(f *frame) value {
 		before := f.err
 		v := args[0](f)
-		if before == nil && f.err == ErrSecretKey {
+		if before == nil && f.err == errSecretKey {
 			f.err, v = nil, value{}
 		}
 		if v.kind != kindUndefined && v.kind != kindNull {
@@ -144,7 +144,7 @@ func decodeBase64(f *frame, x value) value {
 	if !utf8.Valid(v.b) {
 		return null
 	}
-	if doc := bytes.Trim(v.b, " \t\r\n"); skipValue(doc, 0, MaxPayloadNesting) == len(doc) {
+	if doc := bytes.Trim(v.b, " \t\r\n"); skipValue(doc, 0, maxPayloadNesting) == len(doc) {
 		return wireValue(doc)
 	}
 	return v

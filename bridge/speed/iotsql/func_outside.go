@@ -91,7 +91,7 @@ func getRegistryData(f *frame, args []value) value {
 // The second call for a message ends the rule, whatever it asks (guide, get_dynamodb).
 func getDynamoDB(f *frame, args []value) value {
 	if f.tableCalls++; f.tableCalls > 1 {
-		f.fail(ErrTooManyCalls)
+		f.fail(errTooManyCalls)
 		return value{}
 	}
 	table, ok1 := f.name(args[0])
@@ -138,7 +138,7 @@ func getSecret(f *frame, args []value) value {
 		return value{}
 	}
 	if binary && len(args) == 4 {
-		f.fail(ErrSecretKey)
+		f.fail(errSecretKey)
 		return value{}
 	}
 	secret := f.ask("get_secret", callLimit, func(ctx context.Context, x *Services) ([]byte, error) {
@@ -159,7 +159,7 @@ func getSecret(f *frame, args []value) value {
 	case object:
 		return v
 	case len(args) == 4:
-		f.fail(ErrSecretKey)
+		f.fail(errSecretKey)
 		return value{}
 	}
 	if !utf8.Valid(secret) {

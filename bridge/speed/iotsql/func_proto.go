@@ -58,7 +58,7 @@ func decodeProto(n *node, args []eval) eval {
 			}
 		}
 		if f.protoCalls++; f.protoCalls > maxProtoCalls {
-			f.fail(ErrTooManyCalls)
+			f.fail(errTooManyCalls)
 			return value{}
 		}
 		s, err := f.schema(at[0], at[1])
@@ -119,10 +119,10 @@ func (f *frame) proto64(v value) ([]byte, error) {
 // fromProto decodes a message into JSON.
 func (f *frame) fromProto(s *schema, md protoreflect.MessageDescriptor, b []byte) value {
 	from := len(f.arena)
-	out, err := s.types.Append(f.arena, md, b, MaxOutput)
+	out, err := s.types.Append(f.arena, md, b, maxOutput)
 	switch {
 	case errors.Is(err, protojson.ErrTooLarge):
-		f.fail(ErrTooLarge)
+		f.fail(errTooLarge)
 		return value{}
 	case err != nil:
 		f.failed(decodeProtoName, err)

@@ -48,7 +48,7 @@ func regexpMatches(f *frame, p *javaregexp.Pattern, args []value) value {
 	}
 	is, ok := p.Match(f, s)
 	if !ok {
-		f.fail(ErrTooMuchWork)
+		f.fail(errTooMuchWork)
 		return value{}
 	}
 	return boolValue(is)
@@ -65,7 +65,7 @@ func regexpSubstr(f *frame, p *javaregexp.Pattern, args []value) value {
 		v = textValue(s[groups[0]:groups[1]])
 		return false
 	}) {
-		f.fail(ErrTooMuchWork)
+		f.fail(errTooMuchWork)
 		return value{}
 	}
 	return v
@@ -80,7 +80,7 @@ func regexpReplace(f *frame, p *javaregexp.Pattern, args []value) value {
 	}
 	out, err := p.ReplaceAll(f, s, with)
 	if errors.Is(err, javaregexp.ErrTooMuchWork) {
-		f.fail(ErrTooMuchWork)
+		f.fail(errTooMuchWork)
 	}
 	if err != nil || f.err != nil {
 		return value{}

@@ -156,7 +156,7 @@ func FuzzPayload(f *testing.F) {
 		}
 		out, _, err := attr.Eval(context.Background(), nil, m)
 		if err != nil {
-			if errors.Is(err, ErrTooDeep) || errors.Is(err, ErrTooLarge) {
+			if errors.Is(err, errTooDeep) || errors.Is(err, errTooLarge) {
 				return
 			}
 			t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 )
 
 // maxHostileBytes is what compiling and evaluating any statement of up to
-// MaxStatement over any payload of up to MaxOutput may allocate.
+// maxStatement over any payload of up to maxOutput may allocate.
 const maxHostileBytes = 48 << 20
 
 // hostile are statements and payloads that would take time or memory without
@@ -155,7 +155,7 @@ func hostile() []struct{ name, sql, payload string } {
 }
 
 // limitErrors are the errors an evaluation may end with.
-var limitErrors = []error{nil, ErrTooLarge, ErrTooDeep, ErrTooMuchWork}
+var limitErrors = []error{nil, errTooLarge, errTooDeep, errTooMuchWork}
 
 // TestHostile holds evaluation to its limits: what it allocates here, how long
 // it works by the limits it may run into; -v shows the time.

@@ -8,10 +8,10 @@ import (
 	"unicode/utf8"
 )
 
-// MaxPayloadNesting is how deep arrays and objects of a payload may be nested
-// before evaluation fails with ErrTooDeep. Our choice: the AWS services that
+// maxPayloadNesting is how deep arrays and objects of a payload may be nested
+// before evaluation fails with errTooDeep. Our choice: the AWS services that
 // take the documents allow far less.
-const MaxPayloadNesting = 128
+const maxPayloadNesting = 128
 
 // anyDepth is for documents that are known to be valid. What a statement
 // builds can be nested deeper than a payload.

@@ -327,7 +327,7 @@ var naiveOthers = map[string]func(n *naive, args []any) any{
 		if !ok || err != nil || !utf8.Valid(b) {
 			return nil
 		}
-		if naiveDepth(b) <= MaxPayloadNesting {
+		if naiveDepth(b) <= maxPayloadNesting {
 			if v, ok := naiveDecode(b, n.modern); ok {
 				return v
 			}

@@ -29,7 +29,7 @@ func newNaive(version string, m *Input) (*naive, error) {
 		n.doc = naiveObject{}
 		return n, nil
 	}
-	if naiveDepth(body) > MaxPayloadNesting {
+	if naiveDepth(body) > maxPayloadNesting {
 		return n, errNaiveDeep
 	}
 	var ok bool

@@ -10,16 +10,16 @@ import (
 // Limits of what Compile and CompileTemplate take. The published guide names
 // none of them; they keep a hostile text from exhausting the stack.
 const (
-	// MaxStatement is the longest text of a statement or template, in bytes.
-	MaxStatement = 64 << 10
-	// MaxNesting is how deep brackets, calls, cases and nested queries may be.
-	MaxNesting = 64
-	// MaxOperators is how many binary operators may follow each other at one level.
-	MaxOperators = 1000
-	// MaxVariables is how many variables SET may set (rule SQL reference, SET).
-	MaxVariables = 10
-	// MaxVariableName is the longest variable name in characters, without the @ (same place).
-	MaxVariableName = 64
+	// maxStatement is the longest text of a statement or template, in bytes.
+	maxStatement = 64 << 10
+	// maxNesting is how deep brackets, calls, cases and nested queries may be.
+	maxNesting = 64
+	// maxOperators is how many binary operators may follow each other at one level.
+	maxOperators = 1000
+	// maxVariables is how many variables SET may set (rule SQL reference, SET).
+	maxVariables = 10
+	// maxVariableName is the longest variable name in characters, without the @ (same place).
+	maxVariableName = 64
 )
 
 // A parser turns a text into a query or, for templates, an expression. It
@@ -54,8 +54,8 @@ func (p *parser) parse(fn func()) (err error) {
 			panic(r)
 		}
 	}()
-	if len(p.text) > MaxStatement {
-		p.fail(MaxStatement, fmt.Sprintf("the text has %d bytes, %d are the limit", len(p.text), MaxStatement), "")
+	if len(p.text) > maxStatement {
+		p.fail(maxStatement, fmt.Sprintf("the text has %d bytes, %d are the limit", len(p.text), maxStatement), "")
 	}
 	p.advance()
 	fn()
@@ -176,12 +176,12 @@ func (p *parser) set() []assignment {
 		if p.tok.kind != tokVar {
 			p.unexpected("a variable such as @name")
 		}
-		if len(sets) == MaxVariables {
-			p.fail(p.tok.pos, fmt.Sprintf("SET takes at most %d variables", MaxVariables), "")
+		if len(sets) == maxVariables {
+			p.fail(p.tok.pos, fmt.Sprintf("SET takes at most %d variables", maxVariables), "")
 		}
 		v := p.tok
-		if n := len([]rune(v.text)); n > MaxVariableName {
-			p.fail(v.pos, fmt.Sprintf("the variable's name has %d characters, %d are the limit", n, MaxVariableName),
+		if n := len([]rune(v.text)); n > maxVariableName {
+			p.fail(v.pos, fmt.Sprintf("the variable's name has %d characters, %d are the limit", n, maxVariableName),
 				"")
 		}
 		if p.vars[v.text] {
@@ -346,8 +346,8 @@ func (p *parser) item(value bool) item {
 			if p.tok.kind != tokName || p.tok.is("FROM") && p.peek().kind == tokString {
 				p.unexpected("a name")
 			}
-			if len(it.name) == MaxNesting {
-				p.fail(p.tok.pos, fmt.Sprintf("nested deeper than %d levels", MaxNesting), "")
+			if len(it.name) == maxNesting {
+				p.fail(p.tok.pos, fmt.Sprintf("nested deeper than %d levels", maxNesting), "")
 			}
 			it.end = p.tok.end
 			it.name = append(it.name, p.advance().text)

@@ -46,8 +46,8 @@ func binding(t token) (string, int) {
 
 // deeper counts a level of nesting; the caller undoes it with p.depth--.
 func (p *parser) deeper() {
-	if p.depth++; p.depth > MaxNesting {
-		p.fail(p.tok.pos, fmt.Sprintf("nested deeper than %d levels", MaxNesting), "")
+	if p.depth++; p.depth > maxNesting {
+		p.fail(p.tok.pos, fmt.Sprintf("nested deeper than %d levels", maxNesting), "")
 	}
 }
 
@@ -76,8 +76,8 @@ func (p *parser) binary(power int) *node {
 		if bind <= power || bind == 0 {
 			return left
 		}
-		if n == MaxOperators {
-			p.fail(p.tok.pos, fmt.Sprintf("more than %d operators in a row", MaxOperators), "")
+		if n == maxOperators {
+			p.fail(p.tok.pos, fmt.Sprintf("more than %d operators in a row", maxOperators), "")
 		}
 		p.advance()
 		if p.tok.is("=") && text == "=" {
@@ -150,8 +150,8 @@ func (p *parser) path() *node {
 	for links := 0; ; links++ {
 		switch {
 		case p.tok.is("."):
-			if links == MaxOperators {
-				p.fail(p.tok.pos, fmt.Sprintf("more than %d names in a path", MaxOperators), "")
+			if links == maxOperators {
+				p.fail(p.tok.pos, fmt.Sprintf("more than %d names in a path", maxOperators), "")
 			}
 			p.advance()
 			if p.tok.is("*") {

@@ -79,9 +79,9 @@ func TestDecodeProtoFaults(t *testing.T) {
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, string(inAny), `null`},
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "\x0a\x01\xff", `null`}, // a string that is no UTF-8
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "\xa2\x01\x03\x0a\x01x", `null`},
-		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, string(enums), ErrTooLarge.Error()},
-		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, strings.Repeat("\x40\x01", MaxOutput/2+1),
-			ErrTooLarge.Error()},
+		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, string(enums), errTooLarge.Error()},
+		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, strings.Repeat("\x40\x01", maxOutput/2+1),
+			errTooLarge.Error()},
 		{`'?', 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "", `null`},
 		{`[1], 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "", `null`},
 		{`a, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "{}", ``},

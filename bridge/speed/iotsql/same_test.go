@@ -6,7 +6,7 @@ import (
 )
 
 func TestSameDocument(t *testing.T) {
-	deep := strings.Repeat("[", MaxPayloadNesting+1) + strings.Repeat("]", MaxPayloadNesting+1)
+	deep := strings.Repeat("[", maxPayloadNesting+1) + strings.Repeat("]", maxPayloadNesting+1)
 	for _, c := range []struct {
 		a, b string
 		same bool

@@ -175,7 +175,7 @@ func (f *frame) write(dst []byte, s *selection, base int) (_ []byte, defined boo
 		}
 		dst = f.writeMember(dst, m, items, last, len(dst) > from)
 		if len(dst)-from > f.limit {
-			f.fail(ErrTooLarge) // before a long list of long members is written out
+			f.fail(errTooLarge) // before a long list of long members is written out
 			break
 		}
 	}
@@ -221,7 +221,7 @@ func (f *frame) writeSpread(dst []byte, s *selection, items []value) (_ []byte, 
 			first = false
 			dst = append(dst, it.p[it.start:it.end]...)
 			if len(dst)-from > f.limit {
-				f.fail(ErrTooLarge)
+				f.fail(errTooLarge)
 				break
 			}
 		}

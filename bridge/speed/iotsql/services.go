@@ -14,8 +14,8 @@ import (
 // Each call has a time limit: the context given ends then, and a service
 // returns soon after. What is not there is Undefined; so is the answer of a
 // call that fails, takes too long, or answers what is no JSON or over
-// MaxOutput, which Failed is told. The calls the guide says end a rule fail
-// the evaluation: see ErrSecretKey and ErrTooManyCalls. The evaluation also
+// maxOutput, which Failed is told. The calls the guide says end a rule fail
+// the evaluation: see errSecretKey and errTooManyCalls. The evaluation also
 // fails when its own context ends during a call, so that no document is made
 // of half of the answers.
 //
@@ -44,12 +44,12 @@ const (
 
 // Errors of calls that end a rule.
 var (
-	// ErrSecretKey says that get_secret was given a key of a secret that is no
+	// errSecretKey says that get_secret was given a key of a secret that is no
 	// JSON object. get_or_default catches it.
-	ErrSecretKey = errors.New("iotsql: get_secret has a key, but the secret is no JSON object")
-	// ErrTooManyCalls says that a statement called get_dynamodb a second or
+	errSecretKey = errors.New("iotsql: get_secret has a key, but the secret is no JSON object")
+	// errTooManyCalls says that a statement called get_dynamodb a second or
 	// decode of protobuf a third time for one message.
-	ErrTooManyCalls = errors.New("iotsql: too many calls of get_dynamodb or of decode of protobuf")
+	errTooManyCalls = errors.New("iotsql: too many calls of get_dynamodb or of decode of protobuf")
 )
 
 // What services answer and statements pass is JSON, but for secrets and
@@ -123,8 +123,8 @@ func (f *frame) ask(function string, limit time.Duration, call answer) []byte {
 	case err != nil && f.ctx.Err() != nil:
 		f.fail(fmt.Errorf("iotsql: %s: %w", function, context.Cause(f.ctx)))
 		return nil
-	case err == nil && len(b) > MaxOutput:
-		err = fmt.Errorf("answer of %d bytes: %w", len(b), ErrTooLarge)
+	case err == nil && len(b) > maxOutput:
+		err = fmt.Errorf("answer of %d bytes: %w", len(b), errTooLarge)
 	}
 	if err != nil {
 		f.failed(function, err)
@@ -152,14 +152,14 @@ func (f *frame) document(function string, limit time.Duration, call answer) valu
 }
 
 // jsonValue makes a value of bytes that may be anything; ok is false if they
-// are no JSON text, or one nested deeper than MaxPayloadNesting.
+// are no JSON text, or one nested deeper than maxPayloadNesting.
 func jsonValue(b []byte) (v value, ok bool) {
 	i, end := skipSpace(b, 0), len(b)
 	for end > i && isSpace(b[end-1]) {
 		end--
 	}
 	b = b[i:end]
-	if skipValue(b, 0, MaxPayloadNesting) != len(b) || !utf8.Valid(b) {
+	if skipValue(b, 0, maxPayloadNesting) != len(b) || !utf8.Valid(b) {
 		return value{}, false
 	}
 	return wireValue(b), true

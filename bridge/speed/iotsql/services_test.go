@@ -120,7 +120,7 @@ func TestOutsideLimits(t *testing.T) {
 }
 
 func TestOutsideAnswers(t *testing.T) {
-	long := []byte(`"` + strings.Repeat("x", MaxOutput) + `"`)
+	long := []byte(`"` + strings.Repeat("x", maxOutput) + `"`)
 	for _, tt := range []struct {
 		name   string
 		stub   stub
@@ -236,7 +236,7 @@ func TestCallCounts(t *testing.T) {
 		s := mustCompileWith(t, x, sql)
 		for range 2 { // the count is an evaluation's
 			if _, fired, err := s.Eval(t.Context(), nil,
-				&Input{Message: message.Message{Payload: []byte("{}")}}); errors.Is(err, ErrTooManyCalls) != ends ||
+				&Input{Message: message.Message{Payload: []byte("{}")}}); errors.Is(err, errTooManyCalls) != ends ||
 				fired == ends {
 				t.Errorf("%s: fired %v, %v", sql, fired, err)
 			}
@@ -251,7 +251,7 @@ func TestCallCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tm.Append(t.Context(), nil, &Input{}); errors.Is(err, ErrTooManyCalls) != ends {
+		if _, err := tm.Append(t.Context(), nil, &Input{}); errors.Is(err, errTooManyCalls) != ends {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -379,7 +379,7 @@ func TestSecretsAreHidden(t *testing.T) {
 		{object, "get_secret('s', 'SecretBinary', 'arn')", `"[redacted]"`},
 		{object, "startswith(get_secret('s', 'SecretString', 'key', 'arn'), 'h')", `false`},
 		{text, "get_secret('s', 'SecretString', 'arn')", `"[redacted]"`},
-		{text, "get_secret('s', 'SecretString', 'key', 'arn')", ErrSecretKey.Error()},
+		{text, "get_secret('s', 'SecretString', 'key', 'arn')", errSecretKey.Error()},
 		{"\xff", "get_secret('s', 'SecretString', 'arn')", `"[redacted]"`},
 		{"[1]", "get_secret('s', 'SecretString', 'arn')", `"[redacted]"`},
 	} {

@@ -105,8 +105,8 @@ func (s *Statement) Eval(ctx context.Context, dst []byte, m *Input) (out []byte,
 
 // Evaluate appends the document that the rule's actions receive to dst. Fired is
 // false when WHERE did not hold; dst then comes back unchanged, and so it does
-// with an error: ErrTooLarge, ErrTooDeep, ErrTooMuchWork, ErrTooManyCalls,
-// ErrSecretKey, or the cause of ctx's end when that came during a call. FROM is
+// with an error: errTooLarge, errTooDeep, errTooMuchWork, errTooManyCalls,
+// errSecretKey, or the cause of ctx's end when that came during a call. FROM is
 // not looked at: the caller has routed the message already (see Matches).
 //
 // The document is JSON, except that a statement with nothing but * in SELECT
@@ -125,7 +125,7 @@ func (s *Statement) Evaluate(ctx context.Context, dst []byte, m *Input) (Result,
 	}
 	out := f.project(dst)
 	if len(out)-len(dst) > f.limit {
-		f.fail(ErrTooLarge)
+		f.fail(errTooLarge)
 	}
 	if f.err != nil {
 		return Result{Doc: dst}, f.err

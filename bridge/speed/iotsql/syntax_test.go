@@ -174,9 +174,9 @@ var badStatements = []string{
 	"SELECT #a FROM 't'",
 	`SELECT ` + strings.Repeat("a, ", 60) + `) FROM 't' WHERE ` + strings.Repeat("b AND ", 30) + "c",
 	`SELECT ` + strings.Repeat("(", 70) + `a FROM 't'`,
-	`SELECT a FROM 't' WHERE a` + strings.Repeat("+1", MaxOperators+1),
-	`SELECT a` + strings.Repeat(".a", MaxOperators+1) + ` FROM 't'`,
-	`SELECT ` + strings.Repeat(" ", MaxStatement) + `a FROM 't'`,
+	`SELECT a FROM 't' WHERE a` + strings.Repeat("+1", maxOperators+1),
+	`SELECT a` + strings.Repeat(".a", maxOperators+1) + ` FROM 't'`,
+	`SELECT ` + strings.Repeat(" ", maxStatement) + `a FROM 't'`,
 }
 
 func TestSyntaxErrors(t *testing.T) {
@@ -217,9 +217,9 @@ func TestSyntaxErrors(t *testing.T) {
 // Texts at the limits compile.
 func TestStatementLimits(t *testing.T) {
 	for _, sql := range []string{
-		`SELECT a FROM 't' WHERE a` + strings.Repeat("+1", MaxOperators),
-		`SELECT ` + strings.Repeat("(", MaxNesting-2) + "a" + strings.Repeat(")", MaxNesting-2) + ` AS a FROM 't'`,
-		`SELECT a FROM 't'` + strings.Repeat(" ", MaxStatement-17),
+		`SELECT a FROM 't' WHERE a` + strings.Repeat("+1", maxOperators),
+		`SELECT ` + strings.Repeat("(", maxNesting-2) + "a" + strings.Repeat(")", maxNesting-2) + ` AS a FROM 't'`,
+		`SELECT a FROM 't'` + strings.Repeat(" ", maxStatement-17),
 	} {
 		if _, err := Compile(sql, Version2016); err != nil {
 			t.Error(err)

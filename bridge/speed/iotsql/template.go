@@ -77,7 +77,7 @@ func compileTemplate(text, version string, services *Services, sets []assignment
 		}
 		t.pieces = append(t.pieces, piece{expr: c.expr(expr), node: expr})
 	}
-	if len(text) > MaxStatement {
+	if len(text) > maxStatement {
 		p := newParser(text, version, 0, nil)
 		return nil, p.parse(func() {})
 	}
@@ -106,7 +106,7 @@ func (t *Template) Append(ctx context.Context, dst []byte, m *Input) ([]byte, er
 			out = f.appendText(out, p.expr(f))
 		}
 		if len(out)-len(dst) > f.limit {
-			f.fail(ErrTooLarge)
+			f.fail(errTooLarge)
 		}
 		if f.err != nil {
 			return dst, f.err

@@ -184,7 +184,7 @@ func (a API) numbered(src *source, sh *streams.Shard, next uint64, from start) (
 		return errorf(InvalidArgument, "StartingSequenceNumber %s used in %s on shard %s in stream %s under account %s is invalid%s.",
 			*from.sequence, from.call, shardID(sh.Index), src.name, a.s.opts.Account, why)
 	}
-	q, err := ParseSequence(*from.sequence)
+	q, err := parseSequence(*from.sequence)
 	if err != nil {
 		return 0, invalid("")
 	}

@@ -248,7 +248,7 @@ func (a API) stored(src *source, b *streams.Batch, i int) (*shardFlow, Sequence,
 
 // past says whether a number may be one of a record stored before now.
 func (a API) past(src *source, number string) bool {
-	q, err := ParseSequence(number)
+	q, err := parseSequence(number)
 	if err != nil || int64(q.seconds) > a.s.now().Unix() || q.counter == lastCounter {
 		return false
 	}

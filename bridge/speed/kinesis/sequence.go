@@ -111,9 +111,9 @@ func (q Sequence) String() string {
 
 var errSequence = errors.New("kinesis: not a sequence number")
 
-// ParseSequence reads a sequence number; it takes what AppendText writes, of
+// parseSequence reads a sequence number; it takes what AppendText writes, of
 // any Sequence but the zero one.
-func ParseSequence(s string) (Sequence, error) {
+func parseSequence(s string) (Sequence, error) {
 	if len(s) != sequenceDigits || s[0] == '0' {
 		return Sequence{}, errSequence
 	}

@@ -27,7 +27,7 @@ func TestSequenceVectors(t *testing.T) {
 		if got := q.String(); got != v.SequenceNumber {
 			t.Errorf("%+v: %s, want %s", q, got, v.SequenceNumber)
 		}
-		if got, err := ParseSequence(v.SequenceNumber); err != nil || got != q {
+		if got, err := parseSequence(v.SequenceNumber); err != nil || got != q {
 			t.Errorf("%s: %+v, %v, want %+v", v.SequenceNumber, got, err, q)
 		}
 	}
@@ -50,7 +50,7 @@ func TestSequenceRoundTripAndOrder(t *testing.T) {
 		if rapid.Bool().Draw(t, "same shard") {
 			b.created, b.shard = a.created, a.shard
 		}
-		got, err := ParseSequence(a.String())
+		got, err := parseSequence(a.String())
 		if err != nil || got != a {
 			t.Fatalf("%+v -> %s -> %+v, %v", a, a, got, err)
 		}
@@ -95,14 +95,14 @@ func TestSequencesOfShards(t *testing.T) {
 	}
 }
 
-// What ParseSequence takes, AppendText writes.
+// What parseSequence takes, AppendText writes.
 func FuzzParseSequence(f *testing.F) {
 	f.Add("49557475446258061396955765344015735383305336212800143442")
 	f.Add("0")
 	f.Add("")
 	f.Add("99999999999999999999999999999999999999999999999999999999")
 	f.Fuzz(func(t *testing.T, s string) {
-		if q, err := ParseSequence(s); err == nil && q.String() != s {
+		if q, err := parseSequence(s); err == nil && q.String() != s {
 			t.Fatalf("%q -> %+v -> %q", s, q, q.String())
 		}
 	})

@@ -28,7 +28,7 @@ type Decoder struct{ names, principals, addresses texts }
 func (d *Decoder) Decode(m *Message, b []byte) error {
 	if len(b) < 4+16 || b[0] != recordVersion || b[1]&flagQoS == 3 ||
 		b[1]&(flagIP4|flagIP16) == flagIP4|flagIP16 || int(b[3]) > len(protocols) {
-		return fmt.Errorf("%w: header", ErrRecord)
+		return fmt.Errorf("%w: header", errRecord)
 	}
 	*m = Message{QoS: b[1] & flagQoS, Retain: b[1]&flagRetain != 0, Hops: b[2]}
 	flags, protocol := b[1], b[3]
@@ -62,7 +62,7 @@ func (d *Decoder) Decode(m *Message, b []byte) error {
 		m.Expires, m.Properties = r.Time(), r.Text()
 	}
 	if r.Bad() {
-		return fmt.Errorf("%w: cut off", ErrRecord)
+		return fmt.Errorf("%w: cut off", errRecord)
 	}
 	m.Payload = r.Rest()
 	return nil
@@ -73,13 +73,13 @@ func (d *Decoder) Decode(m *Message, b []byte) error {
 // looked at.
 func RecordTopic(b []byte) ([]byte, error) {
 	if len(b) < 4+16 || b[0] != recordVersion {
-		return nil, fmt.Errorf("%w: header", ErrRecord)
+		return nil, fmt.Errorf("%w: header", errRecord)
 	}
 	r := field.NewReader(b[20:])
 	r.Varint()
 	name := r.Text()
 	if r.Bad() {
-		return nil, fmt.Errorf("%w: cut off", ErrRecord)
+		return nil, fmt.Errorf("%w: cut off", errRecord)
 	}
 	return name, nil
 }

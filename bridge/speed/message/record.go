@@ -8,8 +8,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/message/field"
 )
 
-// ErrRecord is returned for bytes that are no message record.
-var ErrRecord = errors.New("message: corrupt record")
+// errRecord is returned for bytes that are no message record.
+var errRecord = errors.New("message: corrupt record")
 
 const recordVersion = 1
 

@@ -21,9 +21,9 @@ import (
 	"unicode/utf8"
 )
 
-// ErrRefused means that a sample is not taken, now and later: there are too many
+// errRefused means that a sample is not taken, now and later: there are too many
 // metrics, or its name belongs to others.
-var ErrRefused = errors.New("metric refused")
+var errRefused = errors.New("metric refused")
 
 // A Sample is one value of a metric, as CloudWatch's PutMetricData has it.
 type Sample struct {
@@ -89,7 +89,7 @@ func New(o Options) *Registry {
 }
 
 // Put takes a sample. A sample that is older than the last one counts, but is not
-// shown. An error wraps ErrRefused.
+// shown. An error wraps errRefused.
 func (r *Registry) Put(s Sample) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -117,20 +117,20 @@ func (r *Registry) add(k key) (*entry, error) {
 	}
 	if len(r.all) >= r.opts.Most {
 		return nil, fmt.Errorf("%w: %s of %s would be one too many, metric_action.max is %d; "+
-			"a metric is dropped %v after its last value", ErrRefused, k.name, k.namespace, r.opts.Most, r.opts.Keep)
+			"a metric is dropped %v after its last value", errRefused, k.name, k.namespace, r.opts.Most, r.opts.Keep)
 	}
-	name := Exposed(k.namespace, k.name, k.unit)
+	name := exposed(k.namespace, k.name, k.unit)
 	if err := CheckName(k.namespace, k.name, k.unit); err != nil {
 		return nil, err
 	}
 	for _, text := range []string{k.namespace, k.name, k.unit} {
 		if !utf8.ValidString(text) {
-			return nil, fmt.Errorf("%w: %.100q is no UTF-8", ErrRefused, text)
+			return nil, fmt.Errorf("%w: %.100q is no UTF-8", errRefused, text)
 		}
 	}
 	for _, suffix := range suffixes {
 		if o, taken := r.owners[name+suffix]; taken && o.exposed != name {
-			return nil, fmt.Errorf("%w: %s is taken by the metric %s", ErrRefused, name+suffix, o.exposed)
+			return nil, fmt.Errorf("%w: %s is taken by the metric %s", errRefused, name+suffix, o.exposed)
 		}
 	}
 	for _, suffix := range suffixes {
@@ -144,10 +144,10 @@ func (r *Registry) add(k key) (*entry, error) {
 // CheckName refuses the names of the bridge's own metrics. Name and unit may be "": not
 // known yet.
 func CheckName(namespace, name, unit string) error {
-	exposed := Exposed(namespace, cmp.Or(name, "x"), cmp.Or(unit, "None"))
+	exposed := exposed(namespace, cmp.Or(name, "x"), cmp.Or(unit, "None"))
 	for _, p := range reserved {
 		if strings.HasPrefix(exposed, p) {
-			return fmt.Errorf("%w: %s is a name for metrics of the bridge itself", ErrRefused, exposed)
+			return fmt.Errorf("%w: %s is a name for metrics of the bridge itself", errRefused, exposed)
 		}
 	}
 	return nil

@@ -23,7 +23,7 @@ func TestExposed(t *testing.T) {
 		{"a:b", "c", "None", "a_b_c"},
 		{"ñ", "ñ", "Bits", "_bits"},
 	} {
-		if got := Exposed(c.namespace, c.name, c.unit); got != c.want {
+		if got := exposed(c.namespace, c.name, c.unit); got != c.want {
 			t.Errorf("%+v: %s", c, got)
 		}
 	}
@@ -47,7 +47,7 @@ func TestPut(t *testing.T) {
 			t.Errorf("%+v", all)
 		}
 		err := r.Put(sample("c", 1, 1))
-		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "metric_action.max is 2") {
+		if !errors.Is(err, errRefused) || !strings.Contains(err.Error(), "metric_action.max is 2") {
 			t.Errorf("one too many: %v", err)
 		}
 		time.Sleep(59 * time.Minute)
@@ -76,13 +76,13 @@ func TestRefusedIsCheap(t *testing.T) {
 			}
 		}
 		for range 10 {
-			if err := r.Put(sample("c", 1, 1)); !errors.Is(err, ErrRefused) || !r.swept.Equal(began) {
+			if err := r.Put(sample("c", 1, 1)); !errors.Is(err, errRefused) || !r.swept.Equal(began) {
 				t.Errorf("%v, looked at all at %v", err, r.swept.Sub(began))
 			}
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Hour - time.Second)
-		if err := r.Put(sample("c", 1, 1)); !errors.Is(err, ErrRefused) {
+		if err := r.Put(sample("c", 1, 1)); !errors.Is(err, errRefused) {
 			t.Errorf("there is no room yet: %v", err)
 		}
 		time.Sleep(sweepAgain)
@@ -123,7 +123,7 @@ func TestNamesOfOthers(t *testing.T) {
 		{"bad", "\xff", false},
 	} {
 		err := r.Put(Sample{Namespace: c.namespace, Name: c.name, Unit: "None"})
-		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrRefused) {
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, errRefused) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
@@ -141,7 +141,7 @@ func FuzzPut(f *testing.F) {
 		for i := 1; i < len(parts); i++ {
 			u := []string{"None", "Seconds", "Count/Second", "Bits"}[(int(unit)+i)%4]
 			if err := r.Put(Sample{Namespace: parts[i-1], Name: parts[i], Unit: u}); err != nil &&
-				!errors.Is(err, ErrRefused) {
+				!errors.Is(err, errRefused) {
 				t.Fatal(err)
 			}
 		}

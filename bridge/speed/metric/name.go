@@ -11,10 +11,10 @@ var units = map[string]string{
 	"Gigabits": "gigabits", "Terabits": "terabits",
 }
 
-// Exposed is the name that a metric has in Prometheus: NAMESPACE_NAME_UNIT, in which
+// exposed is the name that a metric has in Prometheus: NAMESPACE_NAME_UNIT, in which
 // each run of characters other than letters, digits and _ becomes one _. A name that
 // ends with its unit already does not get it twice.
-func Exposed(namespace, name, unit string) string {
+func exposed(namespace, name, unit string) string {
 	all := clean(namespace + "_" + name)
 	if per, rate := strings.CutSuffix(unit, "/Second"); rate {
 		if unit = "per_second"; units[per] != "" {

@@ -84,8 +84,8 @@ func Default() Config {
 // nameForm is a queue's name: 80 characters with the .fifo that names a FIFO queue.
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,80}$|^[a-zA-Z0-9_-]{1,75}\.fifo$`)
 
-// CheckName says whether a queue can have a name.
-func CheckName(name string) error {
+// checkName says whether a queue can have a name.
+func checkName(name string) error {
 	if !nameForm.MatchString(name) {
 		return fmt.Errorf("%w: queue name %.100q, want 1 to 80 of a-z A-Z 0-9 - _, .fifo at the end for FIFO",
 			ErrInvalid, name)
@@ -127,7 +127,7 @@ func Open(log Log, now func() time.Time, warn *slog.Logger) (*Service, error) {
 
 // Create makes a queue, or returns the one of that name if it is the same.
 func (s *Service) Create(name string, c Config) (*Queue, error) {
-	if err := CheckName(name); err != nil {
+	if err := checkName(name); err != nil {
 		return nil, err
 	}
 	if err := c.check(name); err != nil {

@@ -20,10 +20,10 @@ import (
 // ErrID is returned for what names no message.
 var ErrID = errors.New("rules: want a message's trace id, or SHARD/OFFSET of the ingest log")
 
-// ErrNoMessage says that the log has no such message, or none any more.
-var ErrNoMessage = errors.New("rules: no such message")
+// errNoMessage says that the log has no such message, or none any more.
+var errNoMessage = errors.New("rules: no such message")
 
-func gone(err error) bool { return errors.Is(err, ErrNoMessage) || errors.Is(err, streams.ErrNotFound) }
+func gone(err error) bool { return errors.Is(err, errNoMessage) || errors.Is(err, streams.ErrNotFound) }
 
 // at reads one message of the ingest log.
 func (e *Engine) at(shard int, offset uint64) (*message.Message, error) {
@@ -38,7 +38,7 @@ func (e *Engine) at(shard int, offset uint64) (*message.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("%w: shard %d of the ingest log holds %d up to %d", ErrNoMessage, shard, oldest, next)
+	return nil, fmt.Errorf("%w: shard %d of the ingest log holds %d up to %d", errNoMessage, shard, oldest, next)
 }
 
 // position returns the offset that the rules come to next.
@@ -141,7 +141,7 @@ func (e *Engine) search(ctx context.Context, trace message.Trace, since time.Dur
 		return true, nil
 	})
 	if err == nil && found == nil {
-		err = fmt.Errorf("%w of the last %v in the ingest log", ErrNoMessage, since)
+		err = fmt.Errorf("%w of the last %v in the ingest log", errNoMessage, since)
 	}
 	return shard, offset, found, err
 }

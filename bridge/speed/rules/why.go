@@ -157,7 +157,7 @@ func (e *Engine) explain(ctx context.Context, r *Rule, m *message.Message) *Why 
 // progress is told how many records were looked at, of how many. r is the
 // rule in force, or one that is not if no engine runs.
 //
-// Errors are ErrID, ErrNoMessage, ctx's and those of the log.
+// Errors are ErrID, errNoMessage, ctx's and those of the log.
 func (e *Engine) Why(ctx context.Context, r *Rule, id string, since time.Duration,
 	progress func(searched, of uint64)) (*Why, error) {
 	want, err := parseID(id)

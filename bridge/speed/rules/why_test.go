@@ -183,15 +183,15 @@ func TestWhySearchesTheLog(t *testing.T) {
 		t.Errorf("by position: %+v, %v after %d", w, err, searched)
 	}
 	for id, want := range map[string]error{
-		"0/99999": ErrNoMessage, "7/0": streams.ErrShard, "0/x": ErrID, "/": ErrID, "1234": ErrID,
-		message.Trace([16]byte{9}).String(): ErrNoMessage, "zz000000-0000-0000-0000-000000000000": ErrID,
+		"0/99999": errNoMessage, "7/0": streams.ErrShard, "0/x": ErrID, "/": ErrID, "1234": ErrID,
+		message.Trace([16]byte{9}).String(): errNoMessage, "zz000000-0000-0000-0000-000000000000": ErrID,
 	} {
 		if w, err := why(id, time.Hour); !errors.Is(err, want) {
 			t.Errorf("%s: %+v, %v, want %v", id, w, err, want)
 		}
 	}
 	time.Sleep(2 * time.Millisecond)
-	if _, err := why(id(1), time.Millisecond); !errors.Is(err, ErrNoMessage) || searched != 0 {
+	if _, err := why(id(1), time.Millisecond); !errors.Is(err, errNoMessage) || searched != 0 {
 		t.Errorf("beyond since: %v after %d", err, searched)
 	}
 	gone, stop := context.WithCancel(t.Context())

@@ -42,8 +42,8 @@ const (
 	ByBroker
 )
 
-// Here says whether the bridge has the service.
-func (s Service) Here() bool {
+// here says whether the bridge has the service.
+func (s Service) here() bool {
 	switch s {
 	case Shadows, BasicIngest, Batches, Provisioning, Events, Bridges:
 		return true
@@ -109,7 +109,7 @@ func CheckPublish(name string, way Way, retain bool) error {
 	switch r, ok := Lookup(name); {
 	case !ok:
 		return fmt.Errorf("%w %s: no service takes it", ErrReserved, name)
-	case !r.Service.Here():
+	case !r.Service.here():
 		return fmt.Errorf("%w %s: this bridge has no %s service", ErrReserved, name, r.Service)
 	case way == ByBroker && r.Private:
 		return fmt.Errorf("%w %s: no broker is to carry what concerns one client and the %s service", ErrReserved, name,
@@ -136,7 +136,7 @@ func CheckSubscribe(filter string) error {
 		return nil
 	}
 	for _, row := range table {
-		if row.Tells && row.Service.Here() && overlap(filter, row.pattern) {
+		if row.Tells && row.Service.here() && overlap(filter, row.pattern) {
 			return nil
 		}
 	}
@@ -144,7 +144,7 @@ func CheckSubscribe(filter string) error {
 		if !overlap(filter, row.pattern) {
 			continue
 		}
-		if !row.Service.Here() {
+		if !row.Service.here() {
 			return fmt.Errorf("%w %s: this bridge has no %s service", ErrReserved, filter, row.Service)
 		}
 		return fmt.Errorf("%w %s: the %s service only takes", ErrReserved, filter, row.Service)

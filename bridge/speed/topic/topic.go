@@ -19,28 +19,28 @@ import (
 	"unicode/utf8"
 )
 
-// MaxBytes is the longest name or filter MQTT can carry: its strings have a
+// maxBytes is the longest name or filter MQTT can carry: its strings have a
 // length of 16 bits.
-const MaxBytes = 65535
+const maxBytes = 65535
 
 // The reasons for which ValidName and ValidFilter refuse.
 var (
-	ErrEmpty    = errors.New("topic: empty")
-	ErrTooLong  = errors.New("topic: longer than 65535 bytes")
-	ErrEncoding = errors.New("topic: not UTF-8 text, or with a NUL")
-	ErrWildcard = errors.New("topic: wildcard in a topic name")
-	ErrPlus     = errors.New("topic: '+' must be a whole level")
-	ErrHash     = errors.New("topic: '#' must be the whole last level")
+	errEmpty    = errors.New("topic: empty")
+	errTooLong  = errors.New("topic: longer than 65535 bytes")
+	errEncoding = errors.New("topic: not UTF-8 text, or with a NUL")
+	errWildcard = errors.New("topic: wildcard in a topic name")
+	errPlus     = errors.New("topic: '+' must be a whole level")
+	errHash     = errors.New("topic: '#' must be the whole last level")
 )
 
-// ValidName says whether t may be published to: 1 to MaxBytes bytes of UTF-8
+// ValidName says whether t may be published to: 1 to maxBytes bytes of UTF-8
 // without NUL and without wildcards. It returns nil or one of the errors above.
 func ValidName(t string) error {
 	if err := validText(t); err != nil {
 		return err
 	}
 	if strings.ContainsAny(t, "+#") {
-		return ErrWildcard
+		return errWildcard
 	}
 	return nil
 }
@@ -56,11 +56,11 @@ func ValidFilter(f string) error {
 		switch f[i] {
 		case '+':
 			if i > 0 && f[i-1] != '/' || i+1 < len(f) && f[i+1] != '/' {
-				return ErrPlus
+				return errPlus
 			}
 		case '#':
 			if i > 0 && f[i-1] != '/' || i+1 < len(f) {
-				return ErrHash
+				return errHash
 			}
 		}
 	}
@@ -70,11 +70,11 @@ func ValidFilter(f string) error {
 func validText(s string) error {
 	switch {
 	case s == "":
-		return ErrEmpty
-	case len(s) > MaxBytes:
-		return ErrTooLong
+		return errEmpty
+	case len(s) > maxBytes:
+		return errTooLong
 	case !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0:
-		return ErrEncoding
+		return errEncoding
 	}
 	return nil
 }

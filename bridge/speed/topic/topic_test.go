@@ -11,7 +11,7 @@ import (
 )
 
 func TestValid(t *testing.T) {
-	long := strings.Repeat("a", MaxBytes)
+	long := strings.Repeat("a", maxBytes)
 	for _, c := range []struct {
 		in           string
 		name, filter error
@@ -21,23 +21,23 @@ func TestValid(t *testing.T) {
 		{"a//b", nil, nil},
 		{"$aws/things/t/shadow/update", nil, nil},
 		{" ", nil, nil},
-		{"", ErrEmpty, ErrEmpty},
-		{"a\x00b", ErrEncoding, ErrEncoding},
-		{"a\xff", ErrEncoding, ErrEncoding},
+		{"", errEmpty, errEmpty},
+		{"a\x00b", errEncoding, errEncoding},
+		{"a\xff", errEncoding, errEncoding},
 		{long, nil, nil},
-		{long + "a", ErrTooLong, ErrTooLong},
-		{"#", ErrWildcard, nil},
-		{"+", ErrWildcard, nil},
-		{"a/#", ErrWildcard, nil},
-		{"+/a/+/#", ErrWildcard, nil},
-		{"a/#/b", ErrWildcard, ErrHash},
-		{"a#", ErrWildcard, ErrHash},
-		{"##", ErrWildcard, ErrHash},
-		{"#/", ErrWildcard, ErrHash},
-		{"a+", ErrWildcard, ErrPlus},
-		{"+a/b", ErrWildcard, ErrPlus},
-		{"a/b+/c", ErrWildcard, ErrPlus},
-		{"++", ErrWildcard, ErrPlus},
+		{long + "a", errTooLong, errTooLong},
+		{"#", errWildcard, nil},
+		{"+", errWildcard, nil},
+		{"a/#", errWildcard, nil},
+		{"+/a/+/#", errWildcard, nil},
+		{"a/#/b", errWildcard, errHash},
+		{"a#", errWildcard, errHash},
+		{"##", errWildcard, errHash},
+		{"#/", errWildcard, errHash},
+		{"a+", errWildcard, errPlus},
+		{"+a/b", errWildcard, errPlus},
+		{"a/b+/c", errWildcard, errPlus},
+		{"++", errWildcard, errPlus},
 	} {
 		if got := ValidName(c.in); !errors.Is(got, c.name) {
 			t.Errorf("ValidName(%.20q) = %v, want %v", c.in, got, c.name)

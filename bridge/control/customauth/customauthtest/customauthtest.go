@@ -12,8 +12,8 @@ import (
 
 // What the authorizer knows: who shows one of them is let in.
 const (
-	Password = "open sesame" // of an MQTT client
-	Token    = "sesame"
+	password = "open sesame" // of an MQTT client
+	token    = "sesame"
 )
 
 // An Answer is what the authorizer says.
@@ -50,7 +50,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked++
-	ok := err == nil && !s.answer.Deny && (string(q.ProtocolData.MQTT.Password) == Password || q.Token == Token)
+	ok := err == nil && !s.answer.Deny && (string(q.ProtocolData.MQTT.Password) == password || q.Token == token)
 	fmt.Fprintf(w, `{"isAuthenticated":%v,"principalId":%q,"policyDocuments":[%s],"disconnectAfterInSeconds":300,`+
 		`"refreshAfterInSeconds":300}`, ok, s.answer.Principal, s.answer.Policy)
 }

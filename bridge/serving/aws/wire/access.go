@@ -28,7 +28,7 @@ type Caller interface {
 
 // A Signer is a Caller that is told when its signature was found to hold, and for
 // which service.
-type Signer interface {
+type signer interface {
 	Caller
 	Signed(service string)
 }

@@ -254,7 +254,7 @@ func (x *exchange) run() (any, error) {
 		if err := sig.Check(x.Body); err != nil {
 			return nil, err
 		}
-		if c, ok := x.Caller.(Signer); ok {
+		if c, ok := x.Caller.(signer); ok {
 			c.Signed(x.who.Service)
 		}
 	}

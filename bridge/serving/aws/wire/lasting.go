@@ -11,7 +11,7 @@ import (
 
 // A Holder is a Caller that may end: a key that is revoked, a certificate that is not
 // active any more.
-type Holder interface {
+type holder interface {
 	Caller
 	Holds() bool
 }
@@ -50,7 +50,7 @@ func (x *exchange) endOfRight() {
 
 // stillMay asks all that was asked before the request began.
 func (x *exchange) stillMay(of *Request) error {
-	if c, ok := x.Caller.(Holder); ok && !c.Holds() {
+	if c, ok := x.Caller.(holder); ok && !c.Holds() {
 		return ErrDenied
 	}
 	all, err := x.h.authorizer.Admit(x.question(x.op.action, ""))

@@ -46,7 +46,7 @@ func (x *exchange) runStreamed(sig *sigv4.Signature) (any, error) {
 		}
 		x.Data, x.verified = data, true
 		x.proven(x.Caller.Owner())
-		if c, ok := x.Caller.(Signer); ok {
+		if c, ok := x.Caller.(signer); ok {
 			c.Signed(x.who.Service)
 		}
 	}

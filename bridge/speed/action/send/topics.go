@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"time"
 
@@ -47,15 +46,6 @@ type Subscriber struct {
 func NewSubscriber(protocol, endpoint string) Subscriber {
 	sum := sha256.Sum256([]byte(endpoint))
 	return Subscriber{ID: protocol + "-" + hex.EncodeToString(sum[:6]), Protocol: protocol, Endpoint: endpoint}
-}
-
-// WebhookProtocol is the protocol of a URL.
-func WebhookProtocol(to string) string {
-	u, err := url.Parse(to)
-	if err != nil {
-		return "https" // the configuration has checked it
-	}
-	return u.Scheme
 }
 
 // find returns the topic of an ARN, if it is the bridge's own.

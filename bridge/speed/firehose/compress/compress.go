@@ -63,9 +63,6 @@ func (f *Format) UnmarshalText(name []byte) (err error) {
 // others are Firehose's developer guide's.
 func (f Format) Extension() string { return formats[f].extension }
 
-// Other says whether f is neither plain nor gzip.
-func (f Format) Other() bool { return f != None && f != Gzip }
-
 // NewWriter returns a writer that compresses into w. Close ends the format and
 // leaves w open. Both keep to the one goroutine.
 func (f Format) NewWriter(w io.Writer) io.WriteCloser { return formats[f].open(w) }

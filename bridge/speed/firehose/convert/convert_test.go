@@ -30,7 +30,7 @@ func table(t testing.TB, columns ...string) *Table {
 	tb := &Table{Database: "d", Name: "t"}
 	for _, c := range columns {
 		name, typ, _ := strings.Cut(c, " ")
-		p, err := ParseType(typ)
+		p, err := parseType(typ)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -280,7 +280,7 @@ func TestTable(t *testing.T) {
 		"map<array<int>,int>", "struct<>",
 		"struct<a>", "struct<a:int,a:int>", "decimal(39,1)", "decimal(3,4)", "decimal(x)", "varchar", "char(0)", "int(3)",
 		strings.Repeat("array<", 30) + "int" + strings.Repeat(">", 30)} {
-		if _, err := ParseType(bad); err == nil {
+		if _, err := parseType(bad); err == nil {
 			t.Errorf("%s: accepted", bad)
 		}
 	}

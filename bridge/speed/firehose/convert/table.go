@@ -83,7 +83,7 @@ func (g *Glue) Table() (*Table, error) {
 	}
 	seen := map[string]bool{}
 	for _, c := range g.StorageDescriptor.Columns {
-		typ, err := ParseType(c.Type)
+		typ, err := parseType(c.Type)
 		name := strings.ToLower(c.Name)
 		if err == nil && (seen[name] || !columnForm.MatchString(name)) {
 			err = fmt.Errorf("the name is there twice, or has a character that cannot be")
@@ -100,8 +100,8 @@ func (g *Glue) Table() (*Table, error) {
 	return t, nil
 }
 
-// ParseType reads a type of Hive.
-func ParseType(text string) (Type, error) {
+// parseType reads a type of Hive.
+func parseType(text string) (Type, error) {
 	p := typeParser{rest: strings.ToLower(strings.ReplaceAll(text, " ", ""))}
 	t, err := p.one(0)
 	if err == nil && p.rest != "" {

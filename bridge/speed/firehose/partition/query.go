@@ -27,9 +27,9 @@ const (
 	// maxQuery is how long a parameter of a processor may be (Firehose API,
 	// ProcessorParameterValue).
 	maxQuery = 5120
-	// MaxKeys is how many partition keys a query may give (Firehose developer
+	// maxKeys is how many partition keys a query may give (Firehose developer
 	// guide, dynamic partitioning).
-	MaxKeys = 50
+	maxKeys = 50
 	// maxSteps is the budget of a record. A step is one instruction of jq, or 64
 	// bytes of a value looked at: together less than 50 ms.
 	maxSteps = 200_000
@@ -72,8 +72,8 @@ func (q *Query) compile() (*program, error) {
 		return nil, fmt.Errorf("no jq: %w", err)
 	}
 	keys := shownKeys(tree)
-	if len(keys) > MaxKeys {
-		return nil, fmt.Errorf("%d partition keys, want at most %d", len(keys), MaxKeys)
+	if len(keys) > maxKeys {
+		return nil, fmt.Errorf("%d partition keys, want at most %d", len(keys), maxKeys)
 	}
 	var g guard
 	tree = g.query(tree)
@@ -133,8 +133,8 @@ func (q *Query) Eval(record []byte) (map[string]string, error) {
 	if !ok {
 		return nil, errors.New("the query gives no object")
 	}
-	if len(object) > MaxKeys {
-		return nil, fmt.Errorf("%d partition keys, want at most %d", len(object), MaxKeys)
+	if len(object) > maxKeys {
+		return nil, fmt.Errorf("%d partition keys, want at most %d", len(object), maxKeys)
 	}
 	keys := make(map[string]string, len(object))
 	for name, v := range object {

@@ -85,7 +85,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	many := make([]string, MaxKeys+1)
+	many := make([]string, maxKeys+1)
 	for i := range many {
 		many[i] = fmt.Sprintf("k%d:.k%d", i, i)
 	}
@@ -161,7 +161,7 @@ func FuzzQuery(f *testing.F) {
 			return
 		}
 		for k, v := range keys {
-			if v == "" || len(keys) > MaxKeys {
+			if v == "" || len(keys) > maxKeys {
 				t.Fatalf("%s of %s: %q has no value", query, record, k)
 			}
 		}

@@ -21,8 +21,8 @@ import (
 // Limits of a call (Lambda quotas, synchronous invocation; Firehose developer
 // guide, "Data transformation").
 const (
-	MaxPayload = 6 << 20         // bytes of an event, and of an answer
-	MaxTime    = 5 * time.Minute // of one call
+	maxPayload = 6 << 20         // bytes of an event, and of an answer
+	maxTime    = 5 * time.Minute // of one call
 )
 
 // An Invoker calls functions. Several goroutines may call it.
@@ -189,25 +189,25 @@ func (f *Function) call(ctx context.Context, invoker Invoker, batch []Record) ([
 
 // attempt is one call.
 func (f *Function) attempt(ctx context.Context, invoker Invoker, event []byte) ([]byte, *failure) {
-	if len(event) > MaxPayload {
+	if len(event) > maxPayload {
 		return nil, &failure{code: codeTooLarge, message: fmt.Sprintf("the event has %d bytes, at most %d", len(event),
-			MaxPayload)}
+			maxPayload)}
 	}
-	within, cancel := context.WithTimeout(ctx, MaxTime)
+	within, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
 	answer, functionError, err := invoker.Invoke(within, f.ARN, event)
 	switch {
 	case err == nil && functionError != "":
 		return nil, &failure{code: codeFunction,
 			message: "The Lambda function was successfully invoked but it returned an error result: " + cut(answer)}
-	case err == nil && len(answer) > MaxPayload:
+	case err == nil && len(answer) > maxPayload:
 		return nil, &failure{code: codeTooLarge, message: fmt.Sprintf("the answer has %d bytes, at most %d",
 			len(answer),
-			MaxPayload)}
+			maxPayload)}
 	case err == nil:
 		return answer, nil
 	case within.Err() != nil:
-		return nil, &failure{code: codeTimeout, message: "the function took longer than " + MaxTime.String(),
+		return nil, &failure{code: codeTimeout, message: "the function took longer than " + maxTime.String(),
 			again: true}
 	}
 	why := &failure{code: codeInvocation, message: cut([]byte(err.Error())), again: true}

@@ -80,7 +80,7 @@ func TestContract(t *testing.T) {
 		"no base64": {[]answer{answers(ok("a", "!"), ok("b", ""), ok("c", ""))}, "Lambda.JsonProcessingException", 1,
 			1},
 		"no data":  {[]answer{answers(`{"recordId":"a","result":"Ok"}`, ok("b", ""), ok("c", ""))}, "Lambda.JsonProcessingException", 1, 1},
-		"too much": {[]answer{says(strings.Repeat(" ", MaxPayload+1))}, "Lambda.PayloadTooLarge", 1, 1},
+		"too much": {[]answer{says(strings.Repeat(" ", maxPayload+1))}, "Lambda.PayloadTooLarge", 1, 1},
 		"error": {[]answer{func(context.Context, []byte) ([]byte, string, error) {
 			return []byte(`{"errorMessage":"x"}`), "Unhandled", nil
 		}}, "Lambda.FunctionError", 1, 1},
@@ -159,7 +159,7 @@ func TestBatches(t *testing.T) {
 		}
 		s := &script{answers: []func(context.Context, []byte) ([]byte, string, error){
 			func(_ context.Context, event []byte) ([]byte, string, error) {
-				if len(event) > MaxPayload {
+				if len(event) > maxPayload {
 					t.Errorf("an event of %d bytes", len(event))
 				}
 				var d struct {

@@ -23,9 +23,9 @@ func builtin(function string) (name string, ok bool) {
 const overhead = 300
 
 // batch is how many of records one event holds: at least one, their data within
-// f.Batch and the event within MaxPayload.
+// f.Batch and the event within maxPayload.
 func (f *Function) batch(records []Record) (n int) {
-	room, data := MaxPayload-len(f.Stream)-len(f.Source)-len(f.Region)-overhead, 0
+	room, data := maxPayload-len(f.Stream)-len(f.Source)-len(f.Region)-overhead, 0
 	for i, r := range records {
 		room -= overhead + 6*len(r.ID) + base64.StdEncoding.EncodedLen(len(r.Data))
 		if k := r.Kinesis; k != nil {

@@ -24,8 +24,8 @@ const (
 	formatNumber = 1
 )
 
-// ErrRecord means that stored bytes are no record.
-var ErrRecord = errors.New("gateway: corrupt record")
+// errRecord means that stored bytes are no record.
+var errRecord = errors.New("gateway: corrupt record")
 
 const (
 	recordVersion = 1
@@ -82,7 +82,7 @@ func (l Life) Release(from Changes, packetID uint16) { from.Unset(l.acceptedKey(
 func parseOwned(key []byte, prefix string, tail int) (l Life, rest []byte, err error) {
 	n := len(key) - tail - 9
 	if n < len(prefix)+1 || key[n] != 0 {
-		return l, nil, fmt.Errorf("%w: key %q", ErrRecord, key)
+		return l, nil, fmt.Errorf("%w: key %q", errRecord, key)
 	}
 	return Life{string(key[len(prefix):n]), binary.BigEndian.Uint64(key[n+1:])}, key[n+9:], nil
 }
@@ -111,7 +111,7 @@ func (r *Record) append(b []byte) []byte {
 func parseRecord(b []byte) (*Record, error) {
 	r := field.NewReader(b)
 	if r.Byte() != recordVersion {
-		return nil, fmt.Errorf("%w: version", ErrRecord)
+		return nil, fmt.Errorf("%w: version", errRecord)
 	}
 	s := &Record{Life: r.Uint64(), Expiry: time.Duration(r.Uvarint()) * time.Millisecond, Away: r.Time(),
 		Subs: make(map[string]uint64)}
@@ -182,7 +182,7 @@ func parseQueued(b []byte) (*Queued, error) {
 	err := end(&r)
 	if err == nil && (version != recordVersion || q.QoS == 0 || q.QoS == 3 || q.Released &&
 		(q.QoS != 2 || q.PacketID == 0)) {
-		err = fmt.Errorf("%w: flags", ErrRecord)
+		err = fmt.Errorf("%w: flags", errRecord)
 	}
 	return q, err
 }
@@ -219,7 +219,7 @@ func parseRetained(topic string, b []byte) (*Retained, error) {
 	m.Payload = r.Rest()
 	err := end(&r)
 	if err == nil && (version < recordVersion || version > retainedOwned || m.QoS > 2 || len(m.Payload) == 0) {
-		err = fmt.Errorf("%w: retained message", ErrRecord)
+		err = fmt.Errorf("%w: retained message", errRecord)
 	}
 	return m, err
 }
@@ -227,7 +227,7 @@ func parseRetained(topic string, b []byte) (*Retained, error) {
 // end says whether the record was read and had nothing more.
 func end(r *field.Reader) error {
 	if r.Bad() || r.Left() > 0 {
-		return fmt.Errorf("%w: length", ErrRecord)
+		return fmt.Errorf("%w: length", errRecord)
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func (st *Store) checkFormat() error {
 	has := uint64(0)
 	if v != nil {
 		if len(v) != 4 {
-			return fmt.Errorf("%w: %s", ErrRecord, formatKey)
+			return fmt.Errorf("%w: %s", errRecord, formatKey)
 		}
 		has = uint64(binary.BigEndian.Uint32(v))
 	}

@@ -15,7 +15,7 @@ const cacheSize = 64
 // Get is Compile, at b's expense if the cache lacks the pattern. It returns nil
 // also when b has not enough left.
 func (c *Cache) Get(b Budget, text []byte) *Pattern {
-	if len(text) > MaxPattern {
+	if len(text) > maxPattern {
 		return nil
 	}
 	c.mu.Lock()

@@ -44,8 +44,8 @@ type Budget interface {
 
 // Limits of regular expressions, our choice.
 const (
-	// MaxPattern is the longest pattern, in bytes; longer ones are malformed.
-	MaxPattern = 4096
+	// maxPattern is the longest pattern, in bytes; longer ones are malformed.
+	maxPattern = 4096
 	// maxProgram is how many states package regexp may make of a pattern,
 	// about: the time that it takes grows with them times the text. Larger
 	// ones are for the backtracking engine, which doesn't write repetitions out.
@@ -78,7 +78,7 @@ type Pattern struct {
 	backtrack func() *regexp2.Regexp
 }
 
-// Compile returns nil for a pattern that is malformed, longer than MaxPattern,
+// Compile returns nil for a pattern that is malformed, longer than maxPattern,
 // or uses what neither engine has.
 func Compile(text string) *Pattern {
 	if t, ok := translate(text); ok {

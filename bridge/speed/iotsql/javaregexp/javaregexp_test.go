@@ -34,7 +34,7 @@ func TestBudgetEndsSearch(t *testing.T) {
 			t.Errorf("%s: %v, want ErrTooMuchWork", pattern, err)
 		}
 		if _, err := p.ReplaceAll(&bounded{left: 1 << 30}, text, bytes.Repeat([]byte("b"), 200)); !errors.Is(err,
-			ErrTooLarge) {
+			errTooLarge) {
 			t.Errorf("%s: %v, want ErrTooLarge", pattern, err)
 		}
 		if _, ok := p.Match(&bounded{}, text); ok {
@@ -106,7 +106,7 @@ func TestJavaPatterns(t *testing.T) {
 			replaced, err := p.ReplaceAll(unbounded{}, s, with)
 			switch w, ok := row[4].(string); {
 			case p.empty && strings.Contains(string(s), "😀"): // Java sees two characters in one, and nothing between
-			case ok != (err == nil), string(replaced) != w, err != nil && !errors.Is(err, ErrReplacement):
+			case ok != (err == nil), string(replaced) != w, err != nil && !errors.Is(err, errReplacement):
 				t.Errorf("%q in %q replaced by %q: %q %v, Java %q %v (fast %v)", text, s, with, replaced, err, w, ok,
 					p.re != nil)
 			}

@@ -5,11 +5,11 @@ import "errors"
 var (
 	// ErrTooMuchWork says that a search was given up, as in Find.
 	ErrTooMuchWork = errors.New("javaregexp: the search takes too long")
-	// ErrReplacement says that a replacement is malformed or names a group that
+	// errReplacement says that a replacement is malformed or names a group that
 	// does not exist.
-	ErrReplacement = errors.New("javaregexp: malformed replacement")
-	// ErrTooLarge says that the result does not fit the budget.
-	ErrTooLarge = errors.New("javaregexp: the result is too large")
+	errReplacement = errors.New("javaregexp: malformed replacement")
+	// errTooLarge says that the result does not fit the budget.
+	errTooLarge = errors.New("javaregexp: the result is too large")
 )
 
 // ReplaceAll returns s with all matches replaced, with Java's rules for the
@@ -24,9 +24,9 @@ func (p *Pattern) ReplaceAll(b Budget, s, with []byte) ([]byte, error) {
 		var ok bool
 		switch out, ok = p.expand(out, with, s, groups); {
 		case !ok:
-			err = ErrReplacement
+			err = errReplacement
 		case !b.Fits(len(out) + len(s) - groups[1]):
-			err = ErrTooLarge
+			err = errTooLarge
 		case !b.Work((groups[1] - groups[0]) / 32):
 			err = ErrTooMuchWork
 		}

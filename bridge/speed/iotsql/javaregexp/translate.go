@@ -27,10 +27,10 @@ type translation struct {
 // and we don't: \X, \N{name}, \b{g}, blocks, (?U), and \p of other properties
 // than those of property.
 func translate(text string) (t translation, ok bool) {
-	if len(text) > MaxPattern || !utf8.ValidString(text) {
+	if len(text) > maxPattern || !utf8.ValidString(text) {
 		return t, false
 	}
-	tr := &translator{text: []rune(unquote(text)), known: MaxPattern}
+	tr := &translator{text: []rune(unquote(text)), known: maxPattern}
 	body, ok := tr.all()
 	if ok && tr.refs > tr.groups {
 		// Now that it is known how many groups there are, references to others

@@ -35,9 +35,9 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// MaxNesting is how deep messages may be nested, google.protobuf.Any included:
+// maxNesting is how deep messages may be nested, google.protobuf.Any included:
 // what the C++ and Java libraries allow by default.
-const MaxNesting = 100
+const maxNesting = 100
 
 // ErrTooLarge says that the JSON would be longer than the caller takes.
 var ErrTooLarge = errors.New("protojson: the message is too large")
@@ -49,12 +49,12 @@ func (s *Schema) Append(dst []byte, md protoreflect.MessageDescriptor, b []byte,
 	if len(b) > max {
 		return dst, ErrTooLarge
 	}
-	m, err := unmarshal(md, b, MaxNesting)
+	m, err := unmarshal(md, b, maxNesting)
 	if err != nil {
 		return dst, err
 	}
 	w := writer{schema: s, dst: dst, from: len(dst), max: max}
-	if w.message(m, MaxNesting); w.err != nil {
+	if w.message(m, maxNesting); w.err != nil {
 		return dst, w.err
 	}
 	return w.dst, nil
@@ -84,7 +84,7 @@ type writer struct {
 	err       error
 }
 
-var errDepth = fmt.Errorf("messages are nested deeper than %d levels", MaxNesting)
+var errDepth = fmt.Errorf("messages are nested deeper than %d levels", maxNesting)
 
 func (w *writer) fail(err error) {
 	if w.err == nil {
@@ -254,7 +254,7 @@ var wellKnown = map[protoreflect.FullName]func() proto.Message{
 func (w *writer) known(m protoreflect.Message, as proto.Message) {
 	b, err := proto.Marshal(m.Interface())
 	if err == nil {
-		err = proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: MaxNesting}.Unmarshal(b, as)
+		err = proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: maxNesting}.Unmarshal(b, as)
 	}
 	if err == nil {
 		b, err = library.Marshal(as)

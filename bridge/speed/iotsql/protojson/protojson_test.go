@@ -78,7 +78,7 @@ func FuzzAppend(f *testing.F) {
 		if err != nil || len(foreign) > 0 {
 			return
 		}
-		m, err := unmarshal(md, b, MaxNesting)
+		m, err := unmarshal(md, b, maxNesting)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,7 @@ func Parse(b []byte) (*Schema, error) {
 		return nil, fmt.Errorf("the descriptor set has %d bytes, %d are the limit", len(b), MaxSchema)
 	}
 	var set descriptorpb.FileDescriptorSet
-	if err := (proto.UnmarshalOptions{RecursionLimit: MaxNesting}).Unmarshal(b, &set); err != nil {
+	if err := (proto.UnmarshalOptions{RecursionLimit: maxNesting}).Unmarshal(b, &set); err != nil {
 		return nil, err
 	}
 	files, err := protodesc.NewFiles(&set)

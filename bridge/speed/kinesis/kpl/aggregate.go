@@ -8,8 +8,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// MaxBytes is how large the KPL makes its containers.
-const MaxBytes = 51_200
+// containerBytes is how large the KPL makes its containers.
+const containerBytes = 51_200
 
 // aggregateKey is the partition key of containers, as the KPL has it; what
 // counts is their explicit hash key.
@@ -36,10 +36,10 @@ type Aggregator struct {
 }
 
 // NewAggregator packs for shards with these ranges. Containers have at most
-// maxBytes; 0: MaxBytes.
+// maxBytes; 0: containerBytes.
 func NewAggregator(ranges []streams.Range, maxBytes int) *Aggregator {
 	if maxBytes == 0 {
-		maxBytes = MaxBytes
+		maxBytes = containerBytes
 	}
 	return &Aggregator{max: maxBytes, ranges: ranges, packs: make([]pack, len(ranges))}
 }

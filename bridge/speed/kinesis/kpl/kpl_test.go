@@ -145,7 +145,7 @@ func TestAggregator(t *testing.T) {
 		limit := rapid.SampledFrom([]int{0, 100, 1000}).Draw(t, "limit")
 		a := NewAggregator(ranges, limit)
 		if limit == 0 {
-			limit = MaxBytes
+			limit = containerBytes
 		}
 		sent, got := map[string][]string{}, map[string][]string{}
 		read := func(puts []Put) {

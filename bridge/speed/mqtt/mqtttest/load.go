@@ -246,7 +246,7 @@ func (c *client) consume(n *atomic.Uint64) {
 // due, or later if acknowledgements are.
 func (c *client) publish(o Options, until time.Time) (h histogram, err error) {
 	times := make([]time.Time, 1<<bits.Len(uint(o.InFlight)))
-	msg := packet.Publish{Topic: []byte(c.topic), QoS: 1, Payload: Payload(o.Payload)}
+	msg := packet.Publish{Topic: []byte(c.topic), QoS: 1, Payload: payload(o.Payload)}
 	var out []byte
 	next, want := uint16(1), uint16(1)
 	after := func(id uint16) uint16 { return max(id+1, 1) }
@@ -299,9 +299,9 @@ func (c *client) publish(o Options, until time.Time) (h histogram, err error) {
 	}
 }
 
-// Payload returns a JSON object of n bytes, if n is large enough, with members
+// payload returns a JSON object of n bytes, if n is large enough, with members
 // like those of a reading.
-func Payload(n int) []byte {
+func payload(n int) []byte {
 	b := []byte(`{"ts":1700000000000,"temp":21.5,"hum":48.25,"pad":"`)
 	if n < len(b)+2 {
 		return bytes.Repeat([]byte{'7'}, n)

@@ -20,7 +20,7 @@ func TestHistogram(t *testing.T) {
 
 func TestPayload(t *testing.T) {
 	for _, n := range []int{1, 10, 60, 200} {
-		p := Payload(n)
+		p := payload(n)
 		if len(p) != n || !json.Valid(p) {
 			t.Errorf("%d bytes: %s", n, p)
 		}

@@ -85,8 +85,8 @@ type Packet interface {
 	Append(dst []byte, v Version) []byte
 }
 
-// New returns an empty packet of type t, or nil if there is none.
-func New(t Type) Packet {
+// newPacket returns an empty packet of type t, or nil if there is none.
+func newPacket(t Type) Packet {
 	switch t {
 	case CONNECT:
 		return new(Connect)
@@ -114,7 +114,7 @@ func New(t Type) Packet {
 
 // Decode decodes a packet of any type.
 func Decode(first byte, body []byte, v Version) (Packet, error) {
-	p := New(Type(first >> 4))
+	p := newPacket(Type(first >> 4))
 	if p == nil || p.Type() == AUTH && v < V5 {
 		return nil, fmt.Errorf("%w: type %d", ErrMalformed, first>>4)
 	}

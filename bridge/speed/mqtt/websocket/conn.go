@@ -34,9 +34,9 @@ const (
 	keepBytes    = 64<<10 + maxHeader // larger output buffers are not reused
 )
 
-// ErrProtocol is wrapped by what Read returns when the client breaks RFC 6455.
+// errProtocol is wrapped by what Read returns when the client breaks RFC 6455.
 // It is malformed to the gateway too.
-var ErrProtocol = fmt.Errorf("websocket: %w", packet.ErrMalformed)
+var errProtocol = fmt.Errorf("websocket: %w", packet.ErrMalformed)
 
 // A Conn is a connection whose reads give what is in the client's binary
 // frames, and whose writes are one frame each, sent by one write. Pings are
@@ -282,7 +282,7 @@ func (c *Conn) control(op ws.OpCode, payload []byte) {
 
 // fail makes the stream end with an error, of which the client is told.
 func (c *Conn) fail(code ws.StatusCode, err error) {
-	c.failed = fmt.Errorf("%w: %w", ErrProtocol, err)
+	c.failed = fmt.Errorf("%w: %w", errProtocol, err)
 	c.goodbye(code)
 }
 

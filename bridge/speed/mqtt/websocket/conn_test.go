@@ -145,13 +145,13 @@ func TestBreaches(t *testing.T) {
 		conn := newConn(s, nil)
 		var got bytes.Buffer
 		_, err := got.ReadFrom(conn)
-		if !errors.Is(err, ErrProtocol) || got.String() != "fine" {
+		if !errors.Is(err, errProtocol) || got.String() != "fine" {
 			t.Errorf("%s: %q %v", c.name, &got, err)
 		}
 		if want := string(binary.BigEndian.AppendUint16([]byte{0x88, 2}, uint16(c.code))); s.out.String() != want {
 			t.Errorf("%s: answered %q, want %q", c.name, &s.out, want)
 		}
-		if _, again := conn.Read(make([]byte, 1)); !errors.Is(again, ErrProtocol) {
+		if _, again := conn.Read(make([]byte, 1)); !errors.Is(again, errProtocol) {
 			t.Errorf("%s: then %v", c.name, again)
 		}
 	}
@@ -306,7 +306,7 @@ func TestCodeIsKept(t *testing.T) {
 	s := &script{in: masked(ws.OpText, true, "x")}
 	c := newConn(s, nil)
 	c.writing.Lock()
-	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, ErrProtocol) || s.out.Len() > 0 {
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, errProtocol) || s.out.Len() > 0 {
 		t.Errorf("%v %q", err, &s.out)
 	}
 	c.writing.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// ErrAnswer is of an answer that is longer than any that the service gives.
-var ErrAnswer = errors.New("the answer is too long")
+// errAnswer is of an answer that is longer than any that the service gives.
+var errAnswer = errors.New("the answer is too long")
 
 // Asking is c for calls whose answers matter: they are waited for as long as the
 // call's context says, and at most so many bytes of one are read.
@@ -40,7 +40,7 @@ func (a *asking) Do(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if resp.ContentLength > a.most {
-		return nil, errors.Join(fmt.Errorf("%w: %d bytes, want at most %d", ErrAnswer, resp.ContentLength, a.most),
+		return nil, errors.Join(fmt.Errorf("%w: %d bytes, want at most %d", errAnswer, resp.ContentLength, a.most),
 			resp.Body.Close())
 	}
 	resp.Body = &bounded{resp.Body, a.most, a.most}
@@ -59,7 +59,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	if b.left -= int64(n); b.left < 0 {
-		return 0, fmt.Errorf("%w: want at most %d bytes", ErrAnswer, b.most)
+		return 0, fmt.Errorf("%w: want at most %d bytes", errAnswer, b.most)
 	}
 	return n, err
 }

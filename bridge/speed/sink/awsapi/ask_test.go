@@ -32,7 +32,7 @@ func TestAsking(t *testing.T) {
 				text, err = io.ReadAll(resp.Body)
 				_ = resp.Body.Close()
 			}
-			if long := strings.HasPrefix(path, "/xxxxx"); long != errors.Is(err, ErrAnswer) || !long && string(text) != "xxxx" {
+			if long := strings.HasPrefix(path, "/xxxxx"); long != errors.Is(err, errAnswer) || !long && string(text) != "xxxx" {
 				t.Errorf("%s: %q, %v", path, text, err)
 			}
 		}

@@ -133,7 +133,7 @@ func (a *Caller) post(ctx context.Context, path string, head http.Header, body [
 		return nil, nil, refusal(resp, answer)
 	}
 	if err == nil && int64(len(answer)) > most {
-		err = ErrAnswer
+		err = errAnswer
 	}
 	return answer, resp.Header, err
 }

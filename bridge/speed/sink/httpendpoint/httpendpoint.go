@@ -29,8 +29,8 @@ const (
 	maxAnswer  = 1 << 20
 )
 
-// Timeout is how long an answer is waited for.
-const Timeout = 3 * time.Minute
+// timeout is how long an answer is waited for.
+const timeout = 3 * time.Minute
 
 // Options of a Client.
 type Options struct {
@@ -70,12 +70,12 @@ type Request struct {
 
 // Codes of errors, as they stand in the lines of what failed.
 const (
-	RequestTimeout   = "HttpEndpoint.RequestTimeout"
-	ResponseTooLarge = "HttpEndpoint.ResponseTooLarge"
-	InvalidResponse  = "HttpEndpoint.InvalidResponseFromDestination"
-	Destination      = "HttpEndpoint.DestinationException"
-	ConnectionFailed = "HttpEndpoint.ConnectionFailed"
-	ConnectionReset  = "HttpEndpoint.ConnectionReset"
+	requestTimeout   = "HttpEndpoint.RequestTimeout"
+	responseTooLarge = "HttpEndpoint.ResponseTooLarge"
+	invalidResponse  = "HttpEndpoint.InvalidResponseFromDestination"
+	destination      = "HttpEndpoint.DestinationException"
+	connectionFailed = "HttpEndpoint.ConnectionFailed"
+	connectionReset  = "HttpEndpoint.ConnectionReset"
 )
 
 // An Error is why a batch is not known to be taken.
@@ -97,13 +97,13 @@ func (e *Error) Unwrap() error { return e.Err }
 func (c *Client) Post(ctx context.Context, q *Request) error {
 	body, err := c.body(q)
 	if err != nil {
-		return &Error{Code: InvalidResponse, Err: err}
+		return &Error{Code: invalidResponse, Err: err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, bytes.NewReader(body))
 	if err != nil {
-		return &Error{Code: ConnectionFailed, Err: errors.New("the URL is none")} // it may have a key
+		return &Error{Code: connectionFailed, Err: errors.New("the URL is none")} // it may have a key
 	}
 	c.header(r, q)
 	a, err := post.Read(c.HTTP, r, maxAnswer+1)
@@ -162,22 +162,22 @@ func failed(err error) *Error {
 	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout():
-		return &Error{Code: RequestTimeout, Err: err}
+		return &Error{Code: requestTimeout, Err: err}
 	case errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return &Error{Code: ConnectionReset, Err: err}
+		return &Error{Code: connectionReset, Err: err}
 	}
-	return &Error{Code: ConnectionFailed, Err: err}
+	return &Error{Code: connectionFailed, Err: err}
 }
 
 // answer judges the receiver's, which there may be none of, or a part.
 func answer(resp *post.Reply, err error, id string) error {
 	switch {
 	case resp.Status == http.StatusRequestEntityTooLarge:
-		return &Error{Code: Destination, TooLarge: true, Err: errors.New("status 413: the batch is too large for it")}
+		return &Error{Code: destination, TooLarge: true, Err: errors.New("status 413: the batch is too large for it")}
 	case err != nil:
 		return failed(err)
 	case len(resp.Body) > maxAnswer:
-		return &Error{Code: ResponseTooLarge, Err: fmt.Errorf("an answer of more than %d bytes", maxAnswer)}
+		return &Error{Code: responseTooLarge, Err: fmt.Errorf("an answer of more than %d bytes", maxAnswer)}
 	}
 	var doc struct {
 		RequestID    *string `json:"requestId"`
@@ -190,7 +190,7 @@ func answer(resp *post.Reply, err error, id string) error {
 		if len(text) > 300 {
 			text = text[:300]
 		}
-		return &Error{Code: Destination, Err: fmt.Errorf("status %d %.300s", resp.Status, text)}
+		return &Error{Code: destination, Err: fmt.Errorf("status %d %.300s", resp.Status, text)}
 	}
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch {
@@ -207,5 +207,5 @@ func answer(resp *post.Reply, err error, id string) error {
 	default:
 		return nil
 	}
-	return &Error{Code: InvalidResponse, Err: err}
+	return &Error{Code: invalidResponse, Err: err}
 }

@@ -75,17 +75,17 @@ func TestAnswers(t *testing.T) {
 		large  bool
 	}{
 		{"good", say(200, "application/json; charset=utf-8", good), "", false},
-		{"redirect", say(302, "application/json", good), Destination, false},
-		{"created", say(201, "application/json", good), Destination, false},
-		{"error", say(500, "application/json", `{"requestId":"ID","timestamp":1,"errorMessage":"full"}`), Destination,
+		{"redirect", say(302, "application/json", good), destination, false},
+		{"created", say(201, "application/json", good), destination, false},
+		{"error", say(500, "application/json", `{"requestId":"ID","timestamp":1,"errorMessage":"full"}`), destination,
 			false},
-		{"too large", say(413, "text/plain", ""), Destination, true},
-		{"media", say(200, "text/plain", good), InvalidResponse, false},
-		{"other id", say(200, "application/json", `{"requestId":"x","timestamp":1}`), InvalidResponse, false},
-		{"no time", say(200, "application/json", `{"requestId":"ID"}`), InvalidResponse, false},
-		{"garbage", say(200, "application/json", "<html>"), InvalidResponse, false},
-		{"long", say(200, "application/json", strings.Repeat(" ", maxAnswer+1)), ResponseTooLarge, false},
-		{"reset", func(w http.ResponseWriter, _ string) { panic(http.ErrAbortHandler) }, ConnectionReset, false},
+		{"too large", say(413, "text/plain", ""), destination, true},
+		{"media", say(200, "text/plain", good), invalidResponse, false},
+		{"other id", say(200, "application/json", `{"requestId":"x","timestamp":1}`), invalidResponse, false},
+		{"no time", say(200, "application/json", `{"requestId":"ID"}`), invalidResponse, false},
+		{"garbage", say(200, "application/json", "<html>"), invalidResponse, false},
+		{"long", say(200, "application/json", strings.Repeat(" ", maxAnswer+1)), responseTooLarge, false},
+		{"reset", func(w http.ResponseWriter, _ string) { panic(http.ErrAbortHandler) }, connectionReset, false},
 	} {
 		for _, packed := range []bool{false, true} {
 			t.Run(fmt.Sprint(c.name, packed), func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if why, _ := errors.AsType[*Error](e.Post(t.Context(), &Request{})); why == nil || why.Code != ConnectionFailed ||
+	if why, _ := errors.AsType[*Error](e.Post(t.Context(), &Request{})); why == nil || why.Code != connectionFailed ||
 		strings.Contains(why.Error(), "hidden") {
 		t.Errorf("nobody there: %v", why)
 	}

@@ -18,17 +18,17 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
-// Timeout is how long a record may take from Produce to its acknowledgement; then
+// timeout is how long a record may take from Produce to its acknowledgement; then
 // it is its caller's again.
-const Timeout = 15 * time.Second
+const timeout = 15 * time.Second
 
 // MaxRecord is how many bytes a record has at most with its key and headers: as
 // many as a broker takes in one batch if nobody says (Kafka's message.max.bytes,
 // less what a batch has besides).
 const MaxRecord = 1_000_000
 
-// ErrProperty says that a client property cannot be served.
-var ErrProperty = errors.New("kafka: client property")
+// errProperty says that a client property cannot be served.
+var errProperty = errors.New("kafka: client property")
 
 // Dial connects to a broker; an egress.List's refuses what is not to be reached.
 type Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -118,7 +118,7 @@ func (s *setup) sign() (sasl.Mechanism, error) {
 	case "SCRAM-SHA-256":
 		return scram.Auth{User: s.user, Pass: s.password}.AsSha256Mechanism(), nil
 	}
-	return nil, fmt.Errorf("%w sasl.mechanism: %q, want PLAIN, SCRAM-SHA-512 or SCRAM-SHA-256", ErrProperty,
+	return nil, fmt.Errorf("%w sasl.mechanism: %q, want PLAIN, SCRAM-SHA-512 or SCRAM-SHA-256", errProperty,
 		s.mechanism)
 }
 
@@ -128,14 +128,14 @@ func read(p Properties) (*setup, error) {
 	for name, value := range p {
 		set, ok := settings[name]
 		if !ok {
-			return nil, fmt.Errorf("%w %q is not served", ErrProperty, name)
+			return nil, fmt.Errorf("%w %q is not served", errProperty, name)
 		}
 		if err := set(s, value); err != nil {
-			return nil, fmt.Errorf("%w %s: %w", ErrProperty, name, err)
+			return nil, fmt.Errorf("%w %s: %w", errProperty, name, err)
 		}
 	}
 	if !s.seeds {
-		return nil, fmt.Errorf("%w bootstrap.servers: missing", ErrProperty)
+		return nil, fmt.Errorf("%w bootstrap.servers: missing", errProperty)
 	}
 	_, err := s.sign()
 	return s, err
@@ -170,10 +170,10 @@ func Open(p Properties, dial Dial, roots *tls.Config) (*Producer, error) {
 	}
 	c, err := kgo.NewClient(append(s.opts, kgo.Dialer(dial),
 		kgo.RecordPartitioner(placed{kgo.StickyKeyPartitioner(nil)}),
-		kgo.RecordDeliveryTimeout(Timeout), kgo.ProduceRequestTimeout(10*time.Second), kgo.RetryTimeout(Timeout),
+		kgo.RecordDeliveryTimeout(timeout), kgo.ProduceRequestTimeout(10*time.Second), kgo.RetryTimeout(timeout),
 		kgo.UnknownTopicRetries(1), kgo.ConnIdleTimeout(time.Minute))...)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrProperty, err)
+		return nil, fmt.Errorf("%w: %w", errProperty, err)
 	}
 	return &Producer{c}, nil
 }
@@ -249,7 +249,7 @@ func (p *Producer) Produce(ctx context.Context, records []Record) []error {
 func Permanent(err error) bool {
 	for _, e := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidTopicException,
 		kerr.InvalidRecord, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.InvalidTimestamp,
-		errPlace, ErrProperty} {
+		errPlace, errProperty} {
 		if errors.Is(err, e) {
 			return true
 		}

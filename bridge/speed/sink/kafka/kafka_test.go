@@ -42,7 +42,7 @@ func TestProperties(t *testing.T) {
 		{with("linger.ms", "5"), `"linger.ms" is not served`},
 	} {
 		err := Check(c.p)
-		if (err == nil) != (c.want == "") || err != nil && (!errors.Is(err, ErrProperty) ||
+		if (err == nil) != (c.want == "") || err != nil && (!errors.Is(err, errProperty) ||
 			!strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%v: %v, want word of %q", c.p, err, c.want)
 		}
@@ -137,7 +137,7 @@ func TestAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), Timeout/100)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout/100)
 	defer cancel()
 	if err := p.Produce(ctx, []Record{{Topic: "readings", Partition: -1}})[0]; err == nil || Permanent(err) {
 		t.Errorf("%v", err)

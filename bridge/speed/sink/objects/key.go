@@ -21,9 +21,9 @@ const (
 // escapedKeys is where a bucket keeps the objects whose keys are no path there.
 var escapedKeys = path.Join(own, "keys")
 
-// CheckKey says whether an object can be stored under key: 1 to 1,024 bytes
+// checkKey says whether an object can be stored under key: 1 to 1,024 bytes
 // without a zero byte.
-func CheckKey(key string) error {
+func checkKey(key string) error {
 	switch {
 	case key == "" || len(key) > maxKey:
 		return fmt.Errorf("%w: key of %d bytes: want 1 to %d", sink.ErrName, len(key), maxKey)
@@ -70,7 +70,7 @@ func unescape(at string) string {
 		text.WriteString(name)
 	}
 	key, err := url.PathUnescape(text.String())
-	if err != nil || CheckKey(key) != nil || escaped(key) != path.Join(escapedKeys, at) {
+	if err != nil || checkKey(key) != nil || escaped(key) != path.Join(escapedKeys, at) {
 		return ""
 	}
 	return key

@@ -34,7 +34,7 @@ func someKey(r *rand.Rand) string {
 				parts[i] = elements[3+r.IntN(2)]
 			}
 		}
-		if key := strings.Join(parts, "/"); CheckKey(key) == nil {
+		if key := strings.Join(parts, "/"); checkKey(key) == nil {
 			return key
 		}
 	}

@@ -132,7 +132,7 @@ func (s *Store) Close() error { return s.root.Close() }
 
 // Put implements sink.Objects; a bucket that is not there is made.
 func (s *Store) Put(ctx context.Context, bucket, key string, write func(io.Writer) error) error {
-	if err := errors.Join(sink.CheckBucket(bucket), CheckKey(key)); err != nil {
+	if err := errors.Join(sink.CheckBucket(bucket), checkKey(key)); err != nil {
 		return err
 	}
 	err := s.put(ctx, bucket, key, write)
@@ -161,7 +161,7 @@ func (s *Store) put(ctx context.Context, bucket, key string, write func(io.Write
 
 // Get implements sink.Getter.
 func (s *Store) Get(ctx context.Context, bucket, key string, most int) (data []byte, tag string, err error) {
-	if err := errors.Join(sink.CheckBucket(bucket), CheckKey(key), ctx.Err()); err != nil {
+	if err := errors.Join(sink.CheckBucket(bucket), checkKey(key), ctx.Err()); err != nil {
 		return nil, "", err
 	}
 	o, err := s.Open(bucket, key)

@@ -69,7 +69,7 @@ func (s *Store) Stat(bucket, key string) (Info, error) {
 // find opens the file of an object. One that another moves meanwhile from the
 // one place to the other is found by the third look.
 func (s *Store) find(bucket, key string) (*os.File, error) {
-	if err := errors.Join(sink.CheckBucket(bucket), CheckKey(key)); err != nil {
+	if err := errors.Join(sink.CheckBucket(bucket), checkKey(key)); err != nil {
 		return nil, err
 	}
 	at := []string{path.Join(bucket, escaped(key))}
@@ -105,7 +105,7 @@ func (s *Store) openFile(name string) (*os.File, error) {
 // Delete removes an object, if cond holds of it: one that is not there is
 // deleted already. When it returns nil it stays so.
 func (s *Store) Delete(bucket, key string, cond Condition) error {
-	if err := errors.Join(sink.CheckBucket(bucket), CheckKey(key)); err != nil {
+	if err := errors.Join(sink.CheckBucket(bucket), checkKey(key)); err != nil {
 		return err
 	}
 	unlock := s.lock(bucket, key)

@@ -258,7 +258,7 @@ func FuzzKey(f *testing.F) {
 		f.Add("a/" + e)
 	}
 	f.Fuzz(func(t *testing.T, key string) {
-		if CheckKey(key) != nil {
+		if checkKey(key) != nil {
 			return
 		}
 		at := escaped(key)

@@ -53,7 +53,7 @@ func partName(n int) string { return fmt.Sprintf("%05d", n) }
 // Begin opens an upload of u.Key, and returns it with an ID. At most MaxUploads
 // are open: then it is ErrTooManyUploads.
 func (s *Store) Begin(bucket string, u Upload) (Upload, error) {
-	if err := errors.Join(sink.CheckBucket(bucket), CheckKey(u.Key)); err != nil {
+	if err := errors.Join(sink.CheckBucket(bucket), checkKey(u.Key)); err != nil {
 		return u, err
 	}
 	r := record{ETag: strings.Repeat("f", 40), Headers: u.Headers, User: u.User, Upload: rand.Text()}

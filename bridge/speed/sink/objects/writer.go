@@ -96,7 +96,7 @@ func (w *Writer) Commit(key string, a Attributes, cond Condition) (Info, error) 
 }
 
 func (w *Writer) commit(key string, r *record, cond Condition) (Info, error) {
-	if err := CheckKey(key); err != nil {
+	if err := checkKey(key); err != nil {
 		return Info{}, err
 	}
 	if err := w.finish(r); err != nil {

@@ -19,11 +19,11 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink/warehouse"
 )
 
-// Timeout is how long an insert may take, with the wait for a connection.
-const Timeout = 30 * time.Second
+// timeout is how long an insert may take, with the wait for a connection.
+const timeout = 30 * time.Second
 
-// ErrObject says that a row is not a JSON object with names that columns may have.
-var ErrObject = errors.New("no row")
+// errObject says that a row is not a JSON object with names that columns may have.
+var errObject = errors.New("no row")
 
 // A Row is one to insert.
 type Row struct {
@@ -61,7 +61,7 @@ func (s *Store) Close() { s.pool.Close() }
 // transaction; where one is refused, the others go in without it.
 func (s *Store) Insert(ctx context.Context, table, idColumn string, rows []Row) []error {
 	errs := make([]error, len(rows))
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	groups, order := map[string][]int{}, []string{} // rows by their columns
 	for i := range rows {
@@ -126,18 +126,18 @@ func (s *Store) exec(ctx context.Context, sql, idColumn string, all []Row, of []
 func columnsOf(object json.RawMessage, idColumn string) (string, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(object, &members); err != nil || members == nil {
-		return "", fmt.Errorf("%w: want a JSON object", ErrObject)
+		return "", fmt.Errorf("%w: want a JSON object", errObject)
 	}
 	if idColumn != "" {
 		members[idColumn] = nil
 	}
 	if len(members) == 0 {
-		return "", fmt.Errorf("%w: the object has no members", ErrObject)
+		return "", fmt.Errorf("%w: the object has no members", errObject)
 	}
 	names := slices.Sorted(maps.Keys(members))
 	for i, name := range names {
 		if err := warehouse.CheckName(name); err != nil {
-			return "", fmt.Errorf("%w: column %w", ErrObject, err)
+			return "", fmt.Errorf("%w: column %w", errObject, err)
 		}
 		names[i] = pgx.Identifier{name}.Sanitize()
 	}
@@ -172,7 +172,7 @@ func Missing(err error) bool {
 // Make makes a table SCHEMA.TABLE, and its schema, with such columns, unless they are
 // there.
 func (s *Store) Make(ctx context.Context, table, columns string) error {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	name := pgx.Identifier(strings.Split(table, "."))
 	if len(name) > 1 {
@@ -185,4 +185,4 @@ func (s *Store) Make(ctx context.Context, table, columns string) error {
 }
 
 // Permanent says whether an error of Insert comes again with the same row.
-func Permanent(err error) bool { return errors.Is(err, ErrObject) || refused(err) }
+func Permanent(err error) bool { return errors.Is(err, errObject) || refused(err) }

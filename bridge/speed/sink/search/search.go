@@ -21,9 +21,9 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink/post"
 )
 
-// Timeout is how long a request may take. A search waits a minute for its shards
+// timeout is how long a request may take. A search waits a minute for its shards
 // before it says that they are not there (_bulk, timeout).
-const Timeout = 2 * time.Minute
+const timeout = 2 * time.Minute
 
 // An Authorize adds to a request what the service knows the sender by; body is
 // what will be sent.
@@ -90,16 +90,16 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return fmt.Sprintf("status %d: %s", e.Status, e.Reason) }
 
-// TooLarge tells whether a request as a whole was too large for the service.
-func TooLarge(err error) bool {
+// tooLarge tells whether a request as a whole was too large for the service.
+func tooLarge(err error) bool {
 	e, ok := errors.AsType[*StatusError](err)
 	return ok && e.Status == http.StatusRequestEntityTooLarge
 }
 
-// Permanent tells whether a document would be refused again: it does not fit
+// permanent tells whether a document would be refused again: it does not fit
 // the index, or is too large. Any other status may pass, such as 429 (too busy)
 // or 403 (the index is blocked while a disk is full).
-func Permanent(err error) bool {
+func permanent(err error) bool {
 	e, ok := errors.AsType[*StatusError](err)
 	return ok && (e.Status == http.StatusBadRequest || e.Status == http.StatusRequestEntityTooLarge)
 }
@@ -128,7 +128,7 @@ func (e *StatusError) Unauthorized() bool {
 
 // Put writes one document in a request of its own.
 func (c *Client) Put(ctx context.Context, d *Document) error {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	id := url.PathEscape(d.ID)
 	if strings.Trim(d.ID, ".") == "" { // a server may take . and .. for folders
@@ -167,7 +167,7 @@ func (c *Client) Bulk(ctx context.Context, docs []*Document) ([]error, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+"/_bulk?filter_path="+
 		filter, bytes.NewReader(body))

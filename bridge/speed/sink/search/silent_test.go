@@ -23,12 +23,12 @@ func TestRequestsEnd(t *testing.T) {
 		c := New(Options{URL: "http://search.test", HTTP: &http.Client{Transport: silent{}}})
 		doc := &Document{Index: "i", ID: "1", Source: []byte("{}")}
 		began := time.Now()
-		if err := c.Put(t.Context(), doc); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != Timeout {
+		if err := c.Put(t.Context(), doc); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != timeout {
 			t.Errorf("a put ended after %v: %v", time.Since(began), err)
 		}
 		began = time.Now()
 		_, err := c.Bulk(t.Context(), []*Document{doc})
-		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != Timeout {
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != timeout {
 			t.Errorf("a bulk ended after %v: %v", time.Since(began), err)
 		}
 	})

@@ -38,7 +38,7 @@ func (c *Client) Write(ctx context.Context, docs []*Document, most int) ([]sink.
 			idx = append(idx, i)
 		}
 	}
-	w := sink.Writer{Most: bulkItems, Bytes: most, Refused: TooLarge, Size: func(i int) int { return docs[i].Wire() },
+	w := sink.Writer{Most: bulkItems, Bytes: most, Refused: tooLarge, Size: func(i int) int { return docs[i].Wire() },
 		Put: func(ctx context.Context, idx []int) ([]sink.Refusal, error) {
 			part := make([]*Document, len(idx))
 			for n, i := range idx {
@@ -48,7 +48,7 @@ func (c *Client) Write(ctx context.Context, docs []*Document, most int) ([]sink.
 			var refused []sink.Refusal
 			for n, err := range errs {
 				if err != nil {
-					refused = append(refused, sink.Refusal{Index: idx[n], Err: err, Permanent: Permanent(err)})
+					refused = append(refused, sink.Refusal{Index: idx[n], Err: err, Permanent: permanent(err)})
 				}
 			}
 			return refused, err

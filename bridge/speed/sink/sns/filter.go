@@ -12,9 +12,9 @@ import (
 	"strings"
 )
 
-// MaxFilter is the most bytes of a filter policy (SNS developer guide, filter policy
+// maxFilter is the most bytes of a filter policy (SNS developer guide, filter policy
 // constraints).
-const MaxFilter = 256 << 10
+const maxFilter = 256 << 10
 
 // maxNesting bounds objects in each other in a policy.
 const maxNesting = 32
@@ -46,8 +46,8 @@ type condition struct {
 
 // ParseFilter reads a policy. What SNS knows and is not served (cidr) is refused.
 func ParseFilter(doc []byte) (*Filter, error) {
-	if len(doc) > MaxFilter {
-		return nil, fmt.Errorf("filter policy of %d bytes, want at most %d", len(doc), MaxFilter)
+	if len(doc) > maxFilter {
+		return nil, fmt.Errorf("filter policy of %d bytes, want at most %d", len(doc), maxFilter)
 	}
 	v, err := decode(doc)
 	if err != nil {

@@ -53,7 +53,7 @@ func TestFilter(t *testing.T) {
 		`{"a":[{"anything-but":[]}]}`: "at least one", `{"a":[{"anything-but":[{"exists":true}]}]}`: "a prefix or a suffix",
 		`{"$or":[{"a":[1]},1]}`: "want objects", `{"a":{}}`: "a: an object of no members", `{"a":["x"]} 1`: "behind",
 		strings.Repeat(`{"a":`, 40) + `["x"]` + strings.Repeat(`}`, 40): "in each other",
-		`{"a":["` + strings.Repeat("x", MaxFilter) + `"]}`:              "bytes, want at most",
+		`{"a":["` + strings.Repeat("x", maxFilter) + `"]}`:              "bytes, want at most",
 	} {
 		if _, err := ParseFilter([]byte(policy)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60s: %v, want %q", policy, err, want)

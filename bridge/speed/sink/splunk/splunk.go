@@ -38,14 +38,14 @@ func New(o Options) *Client {
 // Codes of errors, as they stand in the lines of what failed (Firehose developer
 // guide, "Splunk data delivery errors").
 const (
-	ConnectionTimeout = "Splunk.ConnectionTimeout"
-	ConnectionFailed  = "Splunk.ConnectionClosed"
-	AckTimeout        = "Splunk.AckTimeout"
-	InvalidToken      = "Splunk.InvalidToken"
-	InvalidData       = "Splunk.InvalidDataFormat"
-	InvalidResponse   = "Splunk.ResponseWithoutAckId"
-	ServerError       = "Splunk.ServerError"
-	IndexerBusy       = "Splunk.IndexerBusy"
+	connectionTimeout = "Splunk.ConnectionTimeout"
+	connectionFailed  = "Splunk.ConnectionClosed"
+	ackTimeout        = "Splunk.AckTimeout"
+	invalidToken      = "Splunk.InvalidToken"
+	invalidData       = "Splunk.InvalidDataFormat"
+	invalidResponse   = "Splunk.ResponseWithoutAckId"
+	serverError       = "Splunk.ServerError"
+	indexerBusy       = "Splunk.IndexerBusy"
 )
 
 // An Error is why records are not known to be indexed.
@@ -90,7 +90,7 @@ func (c *Client) Send(ctx context.Context, records [][]byte) error {
 		return err
 	}
 	if taken.AckID == nil {
-		return &Error{Code: InvalidResponse, Err: errors.New("no ackId: is indexer acknowledgement on for the token?")}
+		return &Error{Code: invalidResponse, Err: errors.New("no ackId: is indexer acknowledgement on for the token?")}
 	}
 	return c.acknowledged(ctx, *taken.AckID)
 }
@@ -114,7 +114,7 @@ func (c *Client) acknowledged(ctx context.Context, id int64) error {
 			if err == nil {
 				err = errors.New("the indexer has not acknowledged them")
 			}
-			return &Error{Code: AckTimeout, Err: err}
+			return &Error{Code: ackTimeout, Err: err}
 		}
 	}
 }
@@ -125,16 +125,16 @@ func (c *Client) post(ctx context.Context, path string, body []byte, out any) er
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL+path, bytes.NewReader(body))
 	if err != nil {
-		return &Error{Code: ConnectionFailed, Err: errors.New("the URL is none")}
+		return &Error{Code: connectionFailed, Err: errors.New("the URL is none")}
 	}
 	r.Header.Set("Authorization", "Splunk "+c.Token)
 	r.Header.Set("X-Splunk-Request-Channel", c.Channel)
 	r.Header.Set("Content-Type", "application/json")
 	a, err := post.Read(c.HTTP, r, maxAnswer)
 	if err != nil {
-		code := ConnectionFailed
+		code := connectionFailed
 		if errors.Is(err, context.DeadlineExceeded) {
-			code = ConnectionTimeout
+			code = connectionTimeout
 		}
 		return &Error{Code: code, Err: err}
 	}
@@ -142,7 +142,7 @@ func (c *Client) post(ctx context.Context, path string, body []byte, out any) er
 		return refused(a.Status, a.Body)
 	}
 	if err := json.Unmarshal(a.Body, out); err != nil {
-		return &Error{Code: InvalidResponse, Err: fmt.Errorf("the answer is no JSON: %w", err)}
+		return &Error{Code: invalidResponse, Err: fmt.Errorf("the answer is no JSON: %w", err)}
 	}
 	return nil
 }
@@ -155,17 +155,17 @@ func refused(status int, raw []byte) *Error {
 		Code int
 	}
 	_ = json.Unmarshal(raw, &doc) // without it the status says enough
-	e := &Error{Code: ServerError, Err: fmt.Errorf("status %d: %.300s (code %d)", status, doc.Text, doc.Code)}
+	e := &Error{Code: serverError, Err: fmt.Errorf("status %d: %.300s (code %d)", status, doc.Text, doc.Code)}
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		e.Code = InvalidToken
+		e.Code = invalidToken
 	case status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests:
-		e.Code = IndexerBusy
+		e.Code = indexerBusy
 	case status == http.StatusBadRequest && (doc.Code == 5 || doc.Code == 6 || doc.Code == 12 || doc.Code == 13):
 		// No data, invalid data format, no event, a blank event.
-		e.Code, e.Never = InvalidData, true
+		e.Code, e.Never = invalidData, true
 	case status == http.StatusRequestEntityTooLarge:
-		e.Code, e.Never = InvalidData, true
+		e.Code, e.Never = invalidData, true
 	}
 	return e
 }

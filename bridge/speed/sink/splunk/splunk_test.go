@@ -63,14 +63,14 @@ func TestSend(t *testing.T) {
 		{"raw", true, 200, taken, []string{`{"acks":{"7":false}}`, `{"acks":{"7":true}}`}, "", false,
 			"{\"event\":1}\n{\"event\":2}\n"},
 		{"no acknowledgement", false, 200, taken, []string{`{"acks":{"7":false}}`, `{"acks":{"7":false}}`, `{}`},
-			AckTimeout, false, ""},
-		{"no ackId", false, 200, `{"text":"Success","code":0}`, nil, InvalidResponse, false, ""},
-		{"garbage", false, 200, `<html>`, nil, InvalidResponse, false, ""},
-		{"token", false, 403, `{"text":"Invalid token","code":4}`, nil, InvalidToken, false, ""},
-		{"busy", false, 503, `{"text":"Server is busy","code":9}`, nil, IndexerBusy, false, ""},
-		{"data", false, 400, `{"text":"Invalid data format","code":6}`, nil, InvalidData, true, ""},
-		{"channel", false, 400, `{"text":"Data channel is missing","code":10}`, nil, ServerError, false, ""},
-		{"error", false, 500, ``, nil, ServerError, false, ""},
+			ackTimeout, false, ""},
+		{"no ackId", false, 200, `{"text":"Success","code":0}`, nil, invalidResponse, false, ""},
+		{"garbage", false, 200, `<html>`, nil, invalidResponse, false, ""},
+		{"token", false, 403, `{"text":"Invalid token","code":4}`, nil, invalidToken, false, ""},
+		{"busy", false, 503, `{"text":"Server is busy","code":9}`, nil, indexerBusy, false, ""},
+		{"data", false, 400, `{"text":"Invalid data format","code":6}`, nil, invalidData, true, ""},
+		{"channel", false, 400, `{"text":"Data channel is missing","code":10}`, nil, serverError, false, ""},
+		{"error", false, 500, ``, nil, serverError, false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestSend(t *testing.T) {
 		})
 	}
 	gone := New(Options{URL: "http://user:hidden@127.0.0.1:1", HTTP: http.DefaultClient})
-	if why, _ := errors.AsType[*Error](gone.Send(t.Context(), nil)); why == nil || why.Code != ConnectionFailed ||
+	if why, _ := errors.AsType[*Error](gone.Send(t.Context(), nil)); why == nil || why.Code != connectionFailed ||
 		strings.Contains(why.Error(), "127.0.0.1:1/") {
 		t.Errorf("nobody there: %v", why)
 	}

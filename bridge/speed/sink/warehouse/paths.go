@@ -11,14 +11,14 @@ import (
 
 // A Path is where a column's value is in a JSON object: names (strings) and indices
 // (ints) from the root on.
-type Path []any
+type path []any
 
 // maxPaths is as many columns as a table of PostgreSQL has.
 const maxPaths = 1600
 
-// ParsePaths reads a JSONPaths file of Redshift's COPY: {"jsonpaths": ["$.a.b",
+// parsePaths reads a JSONPaths file of Redshift's COPY: {"jsonpaths": ["$.a.b",
 // "$['c'][0]"]}, one path for each column.
-func ParsePaths(doc []byte) (all []Path, err error) {
+func parsePaths(doc []byte) (all []path, err error) {
 	var in struct {
 		Paths []string `json:"jsonpaths"`
 	}
@@ -40,7 +40,7 @@ func ParsePaths(doc []byte) (all []Path, err error) {
 
 var errPath = errors.New(`want $ and then .NAME, ['NAME'] or [NUMBER]`)
 
-func parsePath(text string) (p Path, err error) {
+func parsePath(text string) (p path, err error) {
 	rest, ok := strings.CutPrefix(text, "$")
 	if !ok || rest == "" {
 		return nil, errPath
@@ -87,7 +87,7 @@ func bracket(text string) (el any, rest string, err error) {
 }
 
 // in finds the value in an object; nil where it is not.
-func (p Path) in(v json.RawMessage) json.RawMessage {
+func (p path) in(v json.RawMessage) json.RawMessage {
 	for _, el := range p {
 		if v = bytes.TrimSpace(v); len(v) == 0 {
 			return nil

@@ -44,7 +44,7 @@ type rows struct {
 	from    io.ReadCloser
 	dec     *json.Decoder
 	columns []string
-	paths   []Path // nil: columns
+	paths   []path // nil: columns
 	fold    bool   // names are the same in upper and lower case
 	line    []byte // not read yet
 	n       int    // objects read

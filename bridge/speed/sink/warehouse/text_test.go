@@ -75,7 +75,7 @@ func FuzzTexts(f *testing.F) {
 }
 
 func TestPaths(t *testing.T) {
-	all, err := ParsePaths([]byte(`{"jsonpaths": ["$.a.b", "$['c d'][1]", "$.e", "$.f[0].g", "$[\"h.i\"]"]}`))
+	all, err := parsePaths([]byte(`{"jsonpaths": ["$.a.b", "$['c d'][1]", "$.e", "$.f[0].g", "$[\"h.i\"]"]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestPaths(t *testing.T) {
 	for _, bad := range []string{`{}`, `{"jsonpaths":[]}`, `x`, `{"jsonpaths":["a"]}`, `{"jsonpaths":["$"]}`,
 		`{"jsonpaths":["$a"]}`, `{"jsonpaths":["$.a..b"]}`, `{"jsonpaths":["$['a'"]}`, `{"jsonpaths":["$[-1]"]}`,
 		`{"jsonpaths":["$[x]"]}`, `{"jsonpaths":["$."]}`} {
-		if all, err := ParsePaths([]byte(bad)); err == nil {
+		if all, err := parsePaths([]byte(bad)); err == nil {
 			t.Errorf("%s: %v", bad, all)
 		}
 	}
@@ -108,7 +108,7 @@ func TestPaths(t *testing.T) {
 func FuzzPaths(f *testing.F) {
 	f.Add([]byte(`{"jsonpaths": ["$.a[0]['b']"]}`), []byte(`{"a":[{"b":1}]}`))
 	f.Fuzz(func(t *testing.T, doc, object []byte) {
-		all, err := ParsePaths(doc)
+		all, err := parsePaths(doc)
 		if err != nil || !json.Valid(object) {
 			return
 		}

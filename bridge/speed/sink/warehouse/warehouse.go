@@ -29,7 +29,7 @@ type Options struct {
 	Ask       bool   // whether it is Redshift, the database says
 	Table     string // SCHEMA.TABLE or TABLE, as are all names of tables
 	Columns   []string
-	Files     string // table of files: a column FileColumn of text
+	Files     string // table of files: a column fileColumn of text
 	MakeFiles bool   // it is made where it is not there
 	JSON      bool   // objects are JSON objects one after the other, else CSV
 	Delimiter byte   // of CSV
@@ -48,8 +48,8 @@ type Options struct {
 	Region  string // Redshift: of the bucket; "": its own
 }
 
-// FileColumn is the column of the table of files that has an object's key.
-const FileColumn = "file_name"
+// fileColumn is the column of the table of files that has an object's key.
+const fileColumn = "file_name"
 
 // A Warehouse loads objects. Several goroutines may use it; what they load is
 // loaded one after the other.
@@ -137,7 +137,7 @@ func (w *Warehouse) asked(ctx context.Context, tx pgx.Tx) (*Warehouse, error) {
 
 // makeFiles makes the table of files. Who may not make tables can have it made.
 func (w *Warehouse) makeFiles(ctx context.Context, tx pgx.Tx) error {
-	create := "CREATE TABLE IF NOT EXISTS " + quoteTable(w.Files) + " (" + quote(FileColumn) +
+	create := "CREATE TABLE IF NOT EXISTS " + quoteTable(w.Files) + " (" + quote(fileColumn) +
 		" varchar(1024) PRIMARY KEY)"
 	if w.Redshift { // which has no to_regclass
 		_, err := tx.Exec(ctx, create)
@@ -213,12 +213,12 @@ func (w *Warehouse) unknown(ctx context.Context, tx pgx.Tx, keys []string) ([]st
 }
 
 func (w *Warehouse) query(n int) string {
-	return "SELECT " + quote(FileColumn) + " FROM " + quoteTable(w.Files) + " WHERE " + quote(FileColumn) + " IN (" +
+	return "SELECT " + quote(fileColumn) + " FROM " + quoteTable(w.Files) + " WHERE " + quote(fileColumn) + " IN (" +
 		params("$%d", n) + ")"
 }
 
 func (w *Warehouse) insert(n int) string {
-	return "INSERT INTO " + quoteTable(w.Files) + " (" + quote(FileColumn) + ") VALUES " + params("($%d)", n)
+	return "INSERT INTO " + quoteTable(w.Files) + " (" + quote(fileColumn) + ") VALUES " + params("($%d)", n)
 }
 
 func params(form string, n int) string {
@@ -328,13 +328,13 @@ func (w *Warehouse) rows(ctx context.Context, data []byte) (io.ReadCloser, error
 const maxPathsFile = 1 << 20
 
 // paths reads the JSONPaths file. Without a file there the load waits, as for a table.
-func (w *Warehouse) paths(ctx context.Context) ([]Path, error) {
+func (w *Warehouse) paths(ctx context.Context) ([]path, error) {
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(w.Paths, "s3://"), "/")
 	doc, _, err := w.Objects.Get(ctx, bucket, key, maxPathsFile)
 	if err != nil {
 		return nil, fmt.Errorf("JSONPaths %s: %v", w.Paths, err)
 	}
-	all, err := ParsePaths(doc)
+	all, err := parsePaths(doc)
 	if n := len(w.Columns); err == nil && n > 0 && n != len(all) {
 		err = fmt.Errorf("JSONPaths %s: %d for %d columns", w.Paths, len(all), n)
 	}
