@@ -112,8 +112,10 @@ func (m *mover) phase(name string, args ...string) {
 		m.must(m.bridge.Start())
 		time.Sleep(time.Duration(m.rnd.IntN(200)) * time.Millisecond)
 	}
-	m.must(rig.Until(m.ctx, "move "+name, func() (bool, error) {
-		_, err := m.bridge.Command(m.ctx, all...)
+	done, cancel := context.WithTimeout(m.ctx, 2*patience)
+	defer cancel()
+	m.must(rig.Until(done, "move "+name, func() (bool, error) {
+		_, err := m.bridge.Command(done, all...)
 		return err == nil || name == "take" && strings.Contains(err.Error(), "is not empty"), err
 	}))
 }

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path"
@@ -114,14 +115,32 @@ func Open(dir string, o Options) (*Store, error) {
 		uploads: map[string]*parts{}, promises: promises{held: map[string]int64{}}}
 	s.tree.known = map[string]bool{}
 	s.sync, s.mark = s.syncFolder, setRecord
-	err = errors.Join(root.RemoveAll(tmp), root.Mkdir(tmp, 0o750))
-	if err == nil {
-		err = s.findUploads()
-	}
-	if err != nil {
+	if err := errors.Join(s.clearTmp(), s.findUploads()); err != nil {
 		return nil, errors.Join(fmt.Errorf("objects %s: %w", dir, err), root.Close())
 	}
 	return s, nil
+}
+
+// clearTmp removes what writes of a run before left. The folder itself stays: a directory
+// without any is one that was emptied, for the owner of the directory.
+func (s *Store) clearTmp() error {
+	if err := s.root.Mkdir(tmp, 0o750); err == nil || !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f, err := s.root.Open(tmp)
+	if err != nil {
+		return err
+	}
+	names, err := f.Readdirnames(-1)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := s.root.RemoveAll(path.Join(tmp, name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Path returns the directory.

@@ -153,6 +153,10 @@ func TestOpenClearsLeftovers(t *testing.T) {
 	if err := os.WriteFile(stale, []byte("half"), 0o640); err != nil {
 		t.Fatal(err)
 	}
+	before, err := os.Stat(filepath.Join(dir, tmp))
+	if err != nil {
+		t.Fatal(err)
+	}
 	d, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -160,6 +164,10 @@ func TestOpenClearsLeftovers(t *testing.T) {
 	defer d.Close()
 	if _, err := os.Stat(stale); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("stale file is still there: %v", err)
+	}
+	// A kill in Open must not leave a directory that looks emptied.
+	if after, err := os.Stat(filepath.Join(dir, tmp)); err != nil || !os.SameFile(before, after) {
+		t.Fatalf("the folder was made anew: %v", err)
 	}
 }
 
