@@ -112,13 +112,6 @@ func (r *Registry) Put(s Sample) error {
 
 // add makes a metric of that key.
 func (r *Registry) add(k key) (*entry, error) {
-	if time.Since(r.swept) >= sweepAgain {
-		r.sweep()
-	}
-	if len(r.all) >= r.opts.Most {
-		return nil, fmt.Errorf("%w: %s of %s would be one too many, metric_action.max is %d; "+
-			"a metric is dropped %v after its last value", errRefused, k.name, k.namespace, r.opts.Most, r.opts.Keep)
-	}
 	name := exposed(k.namespace, k.name, k.unit)
 	if err := CheckName(k.namespace, k.name, k.unit); err != nil {
 		return nil, err
@@ -127,6 +120,13 @@ func (r *Registry) add(k key) (*entry, error) {
 		if !utf8.ValidString(text) {
 			return nil, fmt.Errorf("%w: %.100q is no UTF-8", errRefused, text)
 		}
+	}
+	if time.Since(r.swept) >= sweepAgain {
+		r.sweep()
+	}
+	if len(r.all) >= r.opts.Most {
+		return nil, fmt.Errorf("%w: %s of %s would be one too many, metric_action.max is %d; "+
+			"a metric is dropped %v after its last value", errRefused, k.name, k.namespace, r.opts.Most, r.opts.Keep)
 	}
 	for _, suffix := range suffixes {
 		if o, taken := r.owners[name+suffix]; taken && o.exposed != name {
