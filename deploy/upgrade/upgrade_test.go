@@ -109,13 +109,17 @@ func newHeir(t *testing.T, bin rig.Bin, manifest string) *heir {
 }
 
 // inherits starts the programs and looks for all that was acknowledged.
-func (h *heir) inherits() {
+func (h *heir) inherits() { h.inheritsAfter(func() {}) }
+
+// inheritsAfter is inherits, with something that is done once it is known what waits.
+func (h *heir) inheritsAfter(do func()) {
 	_, err := h.bridge.Command(h.ctx, "check")
 	h.must(err)
 	var waiting backlog
 	if h.m.Mixed > 0 {
 		waiting = h.waiting()
 	}
+	do()
 	h.must(h.bridge.Start())
 	defer h.bridge.Kill()
 	h.must(h.bridge.Ready(h.ctx))
