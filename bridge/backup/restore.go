@@ -112,6 +112,7 @@ type restore struct {
 	backup  *vault.Reader
 	files   []vault.FileInfo // that are restored
 	out     Restored
+	placed  bool // the one file is in its place
 }
 
 // wants says whether a file of the backup belongs into what is restored.
@@ -261,7 +262,7 @@ func (r *restore) unfinished(err error) error {
 	if errors.Is(err, syscall.ENOSPC) {
 		err = fmt.Errorf("%w: make room", err)
 	}
-	if _, gone := os.Stat(r.staging); errors.Is(gone, fs.ErrNotExist) { // it is renamed
+	if _, gone := os.Stat(r.staging); r.placed || errors.Is(gone, fs.ErrNotExist) { // it is renamed
 		return fmt.Errorf("restore: %w", err)
 	}
 	return fmt.Errorf("restore: %w; %s is as it was. What was restored so far is in %s: run the command again to go "+

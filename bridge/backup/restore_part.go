@@ -28,19 +28,14 @@ func RestorePart(ctx context.Context, o RestoreOptions, name string) (out Restor
 	if !slices.Contains(Parts, name) {
 		return out, unfit("part %.40q, want one of %v", name, Parts)
 	}
-	r, release, err := beginPart(ctx, o, partFiles[name])
+	r, st, end, err := beginPart(ctx, o, partFiles[name])
 	if r != nil {
 		out = r.out
 	}
 	if err != nil {
 		return out, err
 	}
-	defer release()
-	st, err := openStage(r.staging, r.out.Info.ID, o.DryRun)
-	if err != nil {
-		return r.out, err
-	}
-	defer st.close()
+	defer end()
 	if err := room(r.Dir, r.out.Bytes, r.out.Files); err != nil || o.DryRun {
 		return r.out, err
 	}
@@ -51,8 +46,9 @@ func RestorePart(ctx context.Context, o RestoreOptions, name string) (out Restor
 }
 
 // beginPart opens the backup of a bridge that is stopped, of which one file is restored, or
-// one folder, into the directory that is there; release gives the directory's lock back.
-func beginPart(ctx context.Context, o RestoreOptions, only string) (r *restore, release func(), err error) {
+// one folder, into the directory that is there, and what an earlier run staged of it. end
+// closes that and gives the directory's lock back.
+func beginPart(ctx context.Context, o RestoreOptions, only string) (r *restore, st *stage, end func(), err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -60,21 +56,24 @@ func beginPart(ctx context.Context, o RestoreOptions, only string) (r *restore, 
 		o.Progress = func(RestoreProgress) {}
 	}
 	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
-		return nil, nil, unfit("%w", err)
+		return nil, nil, nil, unfit("%w", err)
 	}
-	if release, err = stopped(o.Dir); err != nil {
-		return nil, nil, err
+	release, err := stopped(o.Dir)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	r = &restore{RestoreOptions: o, staging: o.Dir + Staging, only: only}
-	if err := r.open(ctx); err != nil {
-		release()
-		return r, nil, err
+	if err = r.open(ctx); err == nil {
+		err = r.sameBridge()
 	}
-	if err := r.sameBridge(); err != nil {
-		release()
-		return r, nil, err
+	if err == nil {
+		st, err = openStage(r.staging, r.out.Info.ID, o.DryRun)
 	}
-	return r, release, nil
+	if err != nil {
+		release()
+		return r, nil, nil, err
+	}
+	return r, st, func() { st.close(); release() }, nil
 }
 
 // stopped holds the lock of a data directory that no bridge uses.
@@ -151,6 +150,7 @@ func (r *restore) replace(ctx context.Context, st *stage) error {
 	if err := os.Rename(filepath.Join(r.staging, r.only), place); err != nil {
 		return err
 	}
+	r.placed = true
 	if err := durable.SyncFolder(r.Dir); err != nil {
 		return err
 	}

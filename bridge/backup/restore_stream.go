@@ -32,19 +32,14 @@ func RestoreStream(ctx context.Context, o RestoreOptions, name, as string) (out 
 			return out, unfit("stream %.140q: want a data stream, whose name has 1 to 128 letters, digits and ._-", n)
 		}
 	}
-	r, release, err := beginPart(ctx, o, "log/")
+	r, st, end, err := beginPart(ctx, o, "log/")
 	if r != nil {
 		out = r.out
 	}
 	if err != nil {
 		return out, err
 	}
-	defer release()
-	st, err := openStage(r.staging, r.out.Info.ID, o.DryRun)
-	if err != nil {
-		return r.out, err
-	}
-	defer st.close()
+	defer end()
 	if err := r.free(as); err != nil {
 		if errors.Is(err, streams.ErrExists) && st.lock != nil && !o.DryRun { // killed after the stream was made
 			err = errors.Join(err, os.RemoveAll(r.staging))

@@ -98,7 +98,8 @@ var errRefused = errors.New("not allowed")
 
 var policyTest = command{name: "policy test", args: "CERTIFICATE-ID publish|subscribe|receive|connect RESOURCE...",
 	summary: "say what a certificate may do and which statement decides",
-	example: "tidemill-bridge policy test 3f1a… publish dt/pi-1/temp -client pi-1\ntidemill-bridge policy test 3f1a… subscribe 'cmd/#' -client pi-1 -add new-policy -skip old-policy",
+	example: "tidemill-bridge policy test 3f1a… publish dt/pi-1/temp -client pi-1\n" +
+		"tidemill-bridge policy test 3f1a… subscribe 'cmd/#' -client pi-1 -add new-policy -skip old-policy",
 	run: func(ctx context.Context, c *call) error {
 		clientID := c.flags.String("client", "", "the client `id` that it connects with")
 		source := c.flags.String("source-ip", "", "the `address` that it connects from")

@@ -208,7 +208,8 @@ func BenchmarkDecide20(b *testing.B) {
 	var docs []*Document
 	for i := range 20 {
 		docs = append(docs, mustParse(b, here(fmt.Sprintf(`{"Version":"2012-10-17","Statement":[
-			{"Effect":"Allow","Action":["iot:Publish","iot:RetainPublish"],"Resource":["@topic/site%[1]d/*/${iot:Connection.Thing.ThingName}/*","@topic/dt/${iot:ClientId}/%[1]d/*"]},
+			{"Effect":"Allow","Action":["iot:Publish","iot:RetainPublish"],
+				"Resource":["@topic/site%[1]d/*/${iot:Connection.Thing.ThingName}/*","@topic/dt/${iot:ClientId}/%[1]d/*"]},
 			{"Effect":"Allow","Action":["iot:Subscribe"],"Resource":"@topicfilter/cmd/%[1]d/${iot:Connection.Thing.ThingName}/*"},
 			{"Effect":"Allow","Action":["iot:Receive"],"Resource":"@topic/cmd/%[1]d/*"},
 			{"Effect":"Deny","Action":["iot:*"],"Resource":["@topic/secret/%[1]d/*","@topicfilter/secret/%[1]d/*"],"Condition":{"Bool":{"iot:Connection.Thing.IsAttached":"false"}}}]}`, i))))

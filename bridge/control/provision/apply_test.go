@@ -84,7 +84,8 @@ func TestOverrides(t *testing.T) {
 "thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"N"},"ThingTypeName":"new",
  "AttributePayload":{"y":"2","z":"2"},"ThingGroups":["b"],"BillingGroup":"dear"},"OverrideSettings":` + c.override + `},
 "cert":{"Type":"AWS::IoT::Certificate","Properties":{"CertificatePem":{"Ref":"PEM"}}},
-"policy":{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}}}}}`
+"policy":{"Type":"AWS::IoT::Policy",
+"Properties":{"PolicyDocument":{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}}}}}`
 			if from, to, ok := strings.Cut(c.change, "->"); ok {
 				body = strings.Replace(body, from, to, 1)
 			}

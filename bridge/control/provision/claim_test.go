@@ -16,7 +16,8 @@ import (
 )
 
 const fleetTemplate = `{
-"Parameters": {"SerialNumber": {"Type": "String"}, "Site": {"Type": "String", "Default": "north"}, "AWS::IoT::Certificate::Id": {"Type": "String"}},
+"Parameters": {"SerialNumber": {"Type": "String"}, "Site": {"Type": "String", "Default": "north"},
+  "AWS::IoT::Certificate::Id": {"Type": "String"}},
 "Mappings": {"Sites": {"north": {"url": "https://north.example"}}},
 "Resources": {
   "thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Fn::Join": ["-", ["pump", {"Ref": "SerialNumber"}]]}, "AttributePayload": {"site": {"Ref": "Site"}}},

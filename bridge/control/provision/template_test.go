@@ -154,7 +154,8 @@ func TestPlanErrors(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	tp, err := parseDeviceTemplate([]byte(`{"Parameters":{"S":{"Type":"String"},"Status":{"Type":"String","Default":"Active"}},"Resources":{
-"cert":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"AWS::IoT::Certificate::Id"},"Status":{"Ref":"Status"}},"OverrideSettings":{"Status":"REPLACE"}},
+"cert":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"AWS::IoT::Certificate::Id"},"Status":{"Ref":"Status"}},
+"OverrideSettings":{"Status":"REPLACE"}},
 "device":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Fn::Sub":"press-${S}"},"ThingTypeName":"press","AttributePayload":{"serial":{"Ref":"S"}},"ThingGroups":["a",{"Ref":"S"}],"BillingGroup":"b"},
  "OverrideSettings":{"ThingGroups":"MERGE"}},
 "named":{"Type":"AWS::IoT::Policy","Properties":{"PolicyName":"own"}},
