@@ -60,7 +60,6 @@ var longFunctions = map[string]longFunction{
 	"bridge/speed/streams/pebble/reshard.go reshard":                  {69, inSteps},
 	"bridge/speed/streams/streamstest/crash.go check":                 {65, oneCheck},
 	"deploy/kinesisbench/idle.go idle":                                {72, inSteps},
-	"hal/sensor/bme280.go once":                                       {64, inSteps},
 }
 
 // TestFunctions finds functions that have too many lines, and entries of

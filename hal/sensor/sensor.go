@@ -42,11 +42,20 @@ type Option struct {
 type driver struct {
 	Driver
 	set func(o *options) opener
+	i2c *i2cDriver // of a chip on I2C
 }
 
 type opener func(ctx context.Context, b hal.Board) (hal.Sensor, error)
 
-var drivers = []driver{bme280Driver, countDriver, gpioInDriver, gpioOutDriver, hostDriver}
+// drivers are in order of their names.
+var drivers = []driver{
+	bme280Driver,
+	bmp280Driver,
+	countDriver,
+	gpioInDriver,
+	gpioOutDriver,
+	hostDriver,
+}
 
 // Drivers lists all drivers by name. The slices are the caller's.
 func Drivers() []Driver {
