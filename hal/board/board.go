@@ -1,6 +1,7 @@
 // Package board is the real Linux board: I2C buses by their device files, such
-// as /dev/i2c-1, and lines by their names, such as GPIO17, or by chip and offset,
-// such as pinctrl-bcm2711:17 or gpiochip0:17.
+// as /dev/i2c-1, lines by their names, such as GPIO17, or by chip and offset,
+// such as pinctrl-bcm2711:17 or gpiochip0:17, SPI chips by theirs, /dev/spidev0.0,
+// and the kernel's 1-Wire chips and PWM outputs by their names below /sys.
 //
 // I2C goes through periph's sysfs driver. periph's registries and host.Init
 // stay out of it, as does its gpioioctl: on a Raspberry Pi ioctl-gpio and
@@ -26,6 +27,7 @@ import (
 
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/conn/v3/physic"
+	"periph.io/x/conn/v3/spi"
 	"periph.io/x/host/v3/sysfs"
 
 	"github.com/tidemill/tidemill/hal"
@@ -35,11 +37,15 @@ import (
 type Board struct {
 	log  *slog.Logger
 	dev  string                                     // "/dev"
+	sys  string                                     // "/sys"
 	open func(number int) (i2c.BusCloser, error)    // opens a bus
+	spi  func(bus, cs int) (spi.PortCloser, error)  // opens a chip select
 	line func(dev string, r request) (*line, error) // opens a line
+	put  func(path, text string) error              // writes a file below sys
 
 	mu    sync.Mutex // guards all below
 	buses map[int]*bus
+	pwms  map[string]bool // folders of the outputs that are open
 }
 
 var (
@@ -47,6 +53,9 @@ var (
 	_ hal.InputOpener  = (*Board)(nil)
 	_ hal.OutputOpener = (*Board)(nil)
 	_ hal.LineLister   = (*Board)(nil)
+	_ hal.SPIOpener    = (*Board)(nil)
+	_ hal.OneWire      = (*Board)(nil)
+	_ hal.PWMOpener    = (*Board)(nil)
 )
 
 // Open returns the board of this machine. It opens nothing yet and never fails
@@ -56,9 +65,13 @@ func Open(log *slog.Logger) (hal.Board, error) {
 	b := &Board{
 		log:   log,
 		dev:   "/dev",
+		sys:   "/sys",
 		open:  func(n int) (i2c.BusCloser, error) { return sysfs.NewI2C(n) },
+		spi:   func(bus, cs int) (spi.PortCloser, error) { return sysfs.NewSPI(bus, cs) },
 		line:  openLine,
+		put:   writeFile,
 		buses: map[int]*bus{},
+		pwms:  map[string]bool{},
 	}
 	chips, _ := filepath.Glob(b.dev + "/gpiochip*") // the pattern is well formed
 	log.Info("board", "buses", b.Buses(), "gpio_chips", len(chips))
@@ -250,13 +263,14 @@ func (h *handle) Tx(addr uint16, w, r []byte) error {
 	if closed {
 		return fmt.Errorf("%s: %w", h.shared.name, os.ErrClosed)
 	}
-	return explain(h.shared.bus.Tx(addr, w, r))
+	return explain(h.shared.name, h.shared.bus.Tx(addr, w, r))
 }
 
 // explain finds a missing acknowledge in an error whose cause periph turned
 // into text. Controllers say ENXIO or EREMOTEIO (i2c/fault-codes in the
-// kernel's documentation names the first; i2c-bcm2835 uses the second).
-func explain(err error) error {
+// kernel's documentation names the first; i2c-bcm2835 uses the second). All
+// else is the bus's: EAGAIN (arbitration lost), EBUSY, EIO, ETIMEDOUT.
+func explain(bus string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -265,7 +279,7 @@ func explain(err error) error {
 			return fmt.Errorf("%w: %w", hal.ErrNoDevice, err)
 		}
 	}
-	return err
+	return &hal.BusError{Bus: bus, Err: err}
 }
 
 func (h *handle) SetSpeed(f physic.Frequency) error { return h.shared.bus.SetSpeed(f) }

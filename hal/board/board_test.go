@@ -73,8 +73,11 @@ func fake(t *testing.T, files ...string) (*Board, map[int]*wires) {
 	return &Board{
 		log:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 		dev:   dev,
+		sys:   t.TempDir(),
 		line:  openLine,
+		put:   writeFile,
 		buses: map[int]*bus{},
+		pwms:  map[string]bool{},
 		open: func(n int) (i2c.BusCloser, error) {
 			if opened[n] == nil {
 				opened[n] = &wires{number: n}

@@ -43,6 +43,8 @@ const (
 
 	attrOutputValues = 2
 
+	eventRising = 1
+
 	// eventBuffer is how many edges the kernel keeps for us; it allows 16 for
 	// each of 64 lines (GPIO_V2_LINES_MAX in gpiolib-cdev.c). What is lost
 	// beyond that shows in the sequence numbers.
@@ -118,7 +120,7 @@ type line struct {
 	// Of the goroutine that waits for edges.
 	seen   bool   // polling: the level at the last look
 	seq    uint32 // events: number of the last one
-	missed uint32 // events that the kernel's buffer had no room for
+	missed int    // changes that the kernel's buffer had no room for
 }
 
 // A chip is an open device file of a controller.
@@ -426,12 +428,21 @@ func (l *line) Set(high bool) error {
 
 // WaitForEdge waits for the next change.
 func (l *line) WaitForEdge(timeout time.Duration) bool {
-	if l.poll > 0 {
-		return waitByPolling(l.Read, &l.seen, l.poll, timeout, l.done)
-	}
 	if l.missed > 0 {
 		l.missed--
 		return true
+	}
+	e, ok := l.NextEdge(timeout)
+	l.missed = e.Lost
+	return ok
+}
+
+// NextEdge waits for the next change. Its time is the kernel's, taken in the
+// interrupt; where the line is polled, that of the look.
+func (l *line) NextEdge(timeout time.Duration) (hal.Edge, bool) {
+	if l.poll > 0 {
+		ok := waitByPolling(l.Read, &l.seen, l.poll, timeout, l.done)
+		return hal.Edge{High: l.seen, At: l.Now()}, ok
 	}
 	var end time.Time
 	if timeout >= 0 {
@@ -439,17 +450,25 @@ func (l *line) WaitForEdge(timeout time.Duration) bool {
 		end = time.Now().Add(max(timeout, time.Millisecond))
 	}
 	if l.f.SetReadDeadline(end) != nil {
-		return false
+		return hal.Edge{}, false
 	}
 	var e lineEvent
 	b := unsafe.Slice((*byte)(unsafe.Pointer(&e)), unsafe.Sizeof(e))
 	if n, err := l.f.Read(b); err != nil || n != len(b) {
-		return false
+		return hal.Edge{}, false
 	}
 	// Numbers rise by one from 1 for each edge, also for those without room.
-	l.missed = e.lineSeqno - l.seq - 1
+	lost := e.lineSeqno - l.seq - 1
 	l.seq = e.lineSeqno
-	return true
+	return hal.Edge{High: e.id == eventRising, At: time.Duration(e.timestamp), Lost: int(lost)}, true
+}
+
+// Now is CLOCK_MONOTONIC, by which the kernel stamps edges (linux/gpio.h, since
+// 5.7).
+func (*line) Now() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // it fails only for a clock that is none
+	return time.Duration(ts.Nano())
 }
 
 // Close gives the line back. WaitForEdge returns.

@@ -69,6 +69,8 @@ func TestKernelLayout(t *testing.T) {
 		{"offsetof(struct gpio_v2_line_request, event_buffer_size)", uint64(unsafe.Offsetof(r.eventSize))},
 		{"offsetof(struct gpio_v2_line_request, fd)", uint64(unsafe.Offsetof(r.fd))},
 		{"sizeof(struct gpio_v2_line_event)", uint64(unsafe.Sizeof(e))},
+		{"GPIO_V2_LINE_EVENT_RISING_EDGE", eventRising},
+		{"offsetof(struct gpio_v2_line_event, id)", uint64(unsafe.Offsetof(e.id))},
 		{"offsetof(struct gpio_v2_line_event, line_seqno)", uint64(unsafe.Offsetof(e.lineSeqno))},
 		{"offsetof(struct gpiochip_info, label)", uint64(unsafe.Offsetof(chipInfo{}.label))},
 		{"GPIO_V2_LINES_MAX * 16", eventBuffer},
@@ -119,7 +121,11 @@ func events(t *testing.T) (*line, *os.File) {
 
 func put(t *testing.T, w *os.File, seqno uint32) {
 	t.Helper()
-	e := lineEvent{lineSeqno: seqno}
+	putEvent(t, w, lineEvent{lineSeqno: seqno})
+}
+
+func putEvent(t *testing.T, w *os.File, e lineEvent) {
+	t.Helper()
 	if _, err := w.Write(unsafe.Slice((*byte)(unsafe.Pointer(&e)), unsafe.Sizeof(e))); err != nil {
 		t.Fatal(err)
 	}
@@ -138,6 +144,28 @@ func TestEvents(t *testing.T) {
 	}
 	if l.WaitForEdge(0) {
 		t.Error("an edge from nowhere")
+	}
+}
+
+// An edge has the kernel's time and the level after it, and says how many went
+// unseen before.
+func TestEdges(t *testing.T) {
+	l, w := events(t)
+	putEvent(t, w, lineEvent{lineSeqno: 1, id: eventRising, timestamp: 1_000_000_123})
+	putEvent(t, w, lineEvent{lineSeqno: 4, id: 2, timestamp: 1_000_500_000})
+	for _, want := range []hal.Edge{
+		{High: true, At: time.Second + 123},
+		{At: time.Second + 500*time.Microsecond, Lost: 2},
+	} {
+		if e, ok := l.NextEdge(time.Minute); !ok || e != want {
+			t.Errorf("%+v, %v, want %+v", e, ok, want)
+		}
+	}
+	if e, ok := l.NextEdge(0); ok {
+		t.Errorf("an edge from nowhere: %+v", e)
+	}
+	if a, b := l.Now(), l.Now(); a <= 0 || b < a {
+		t.Errorf("the clock says %v, then %v", a, b)
 	}
 }
 

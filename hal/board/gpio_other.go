@@ -20,8 +20,10 @@ type line struct{ poll time.Duration }
 
 func openLine(string, request) (*line, error) { return nil, errors.ErrUnsupported }
 
-func (*line) Read() (bool, error)            { return false, errors.ErrUnsupported }
-func (*line) Get() (bool, error)             { return false, errors.ErrUnsupported }
-func (*line) Set(bool) error                 { return errors.ErrUnsupported }
-func (*line) WaitForEdge(time.Duration) bool { return false }
-func (*line) Close() error                   { return nil }
+func (*line) Read() (bool, error)                     { return false, errors.ErrUnsupported }
+func (*line) Get() (bool, error)                      { return false, errors.ErrUnsupported }
+func (*line) Set(bool) error                          { return errors.ErrUnsupported }
+func (*line) WaitForEdge(time.Duration) bool          { return false }
+func (*line) NextEdge(time.Duration) (hal.Edge, bool) { return hal.Edge{}, false }
+func (*line) Now() time.Duration                      { return 0 }
+func (*line) Close() error                            { return nil }
