@@ -397,3 +397,31 @@ func BenchmarkBME280Traffic(b *testing.B) {
 		}
 	}
 }
+
+// A BMP280 sold as a BME280 measures what it can, and says what it is.
+func TestBMP280(t *testing.T) {
+	b := sim.New(sim.Options{Seed: 4, Air: sim.Constant(sim.Env{Temperature: 21.5, Humidity: 40, Pressure: 99000})})
+	for id, what := range map[byte]string{0x58: "", 0x56: "", 0x57: "", 0x55: "BMP180", 0x61: "BME680", 0x00: "wiring",
+		0x40: "0x40"} {
+		b.Bus(sim.DefaultBus).Attach(sim.DefaultAddress, otherID{b.BME280(), id})
+		s, err := sensor.Open(t.Context(), "bme280", b, nil)
+		if what != "" {
+			if err == nil || !strings.Contains(err.Error(), what) {
+				t.Errorf("id %#x: %v", id, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		vals, err := s.Read(t.Context())
+		if err != nil || len(vals) != 2 || len(s.Channels()) != 2 || math.Abs(vals[0].Float()-21.5) > 0.01 ||
+			math.Abs(vals[1].Float()-99000) > 3 {
+			t.Errorf("id %#x: %v, %v", id, vals, err)
+		}
+		if n, ok := s.(hal.Noter); !ok || !strings.Contains(n.Note(), "no humidity") {
+			t.Errorf("id %#x says nothing", id)
+		}
+		s.Close()
+	}
+}

@@ -104,6 +104,31 @@ func (o *options) between(key string, def, least, most int64) int64 {
 	return n
 }
 
+// number returns a float within [least, most]. Whole numbers are taken too.
+func (o *options) number(key string, def, least, most float64) float64 {
+	v, ok := o.get(key)
+	if !ok {
+		return def
+	}
+	var f float64
+	switch n := v.(type) {
+	case float64:
+		f = n
+	case int64:
+		f = float64(n)
+	case int:
+		f = float64(n)
+	default:
+		o.fail(key, "%s, want a number", show(v))
+		return def
+	}
+	if !(f >= least && f <= most) {
+		o.fail(key, "%g, want %g to %g", f, least, most)
+		return def
+	}
+	return f
+}
+
 // flag returns a bool, and whether it is there.
 func (o *options) flag(key string) (value, ok bool) {
 	v, ok := o.get(key)

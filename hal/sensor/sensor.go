@@ -32,7 +32,7 @@ type Driver struct {
 // An Option is one key of a sensor's options.
 type Option struct {
 	Name    string
-	Type    string // "string", "integer", "bool" or "duration" (a string such as "5ms")
+	Type    string // "string", "integer", "number", "bool" or "duration" (a string such as "5ms")
 	Default string // as a configuration file has it; "" means required or none, Help says which
 	Help    string
 }

@@ -1,202 +1,327 @@
 package sensor_test
 
 import (
-	"bufio"
+	"cmp"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"math"
-	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/tidemill/tidemill/deploy/conformance"
 	"github.com/tidemill/tidemill/hal"
 	"github.com/tidemill/tidemill/hal/sensor"
-	"github.com/tidemill/tidemill/hal/sim"
 )
 
-// A vector is what a chip presents and what a driver must make of it, from a
-// model written after the datasheets; several public drivers agree with those
-// of basis V.
+// A vector is what a chip, bus, file or line presents and what a driver must make
+// of it; deploy/conformance/README-sensors.md has the members.
 type vector struct {
-	Name, Chip, Basis, Fill string
-	Setup                   struct {
-		Address      string
-		Oversampling int64
-	}
+	Name, Chip, Bus, Basis, Note string
+
+	Setup              map[string]any
 	Registers, Initial map[string]string
 	Force              map[string][2]string
-	Expect             map[string]struct {
-		Value, Tolerance float64
-		Unit             string
-		Absent           bool
-	}
-	Error string
+	Fill               string
+	AutoIncrement      string `json:"auto_increment"`
+	Devices            []vectorDevice
+	Exchange           []exchange
+	Files              map[string]json.RawMessage
+	Edges              [][2]int64
+
+	Expect         map[string]wanted
+	Error          string
+	Accept         []string
+	Code           int
+	RegistersAfter map[string]string `json:"registers_after"`
 }
 
-// registers is a chip of byte registers: writes to those of fixed are ignored.
-type registers struct {
-	b       [256]byte
-	fixed   [256]bool
-	stuck   bool
-	force   map[byte][2]byte // mask, value
-	pointer byte
+type vectorDevice struct {
+	Address            string
+	Registers, Initial map[string]string
+	Force              map[string][2]string
+	AutoIncrement      string `json:"auto_increment"`
 }
 
-func newRegisters(t *testing.T, v *vector) *registers {
-	number := func(s string) byte {
-		n, err := strconv.ParseUint(strings.TrimPrefix(s, "0x"), 16, 8)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return byte(n)
-	}
-	r := &registers{force: map[byte][2]byte{}}
-	for at, text := range v.Registers {
-		data, err := hex.DecodeString(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, b := range data {
-			r.b[int(number(at))+i], r.fixed[int(number(at))+i] = b, true
-		}
-	}
-	for at, text := range v.Initial {
-		data, _ := hex.DecodeString(text)
-		copy(r.b[number(at):], data)
-	}
-	for at, f := range v.Force {
-		r.force[number(at)] = [2]byte{number(f[0]), number(f[1])}
-	}
-	if v.Fill != "" {
-		r.stuck = true
-		for i := range r.b {
-			r.b[i] = number(v.Fill)
-		}
-	}
-	return r
+type exchange struct {
+	W     words
+	R     string
+	NACK  bool
+	Ready *bool
 }
 
-func (r *registers) Tx(w, in []byte) error {
-	if len(w) > 0 {
-		r.pointer = w[0]
-		for i := 1; i < len(w); i += 2 {
-			if !r.fixed[r.pointer] && !r.stuck {
-				r.b[r.pointer] = w[i]
-			}
-			if i+1 < len(w) {
-				r.pointer = w[i+1]
-			}
-		}
+// words is one text or a list of them.
+type words []string
+
+func (w *words) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*w = words{one}
+		return nil
 	}
-	for i := range in {
-		in[i] = r.b[r.pointer]
-		if f, ok := r.force[r.pointer]; ok {
-			in[i] = in[i]&^f[0] | f[1]&f[0]
-		}
-		r.pointer++
+	return json.Unmarshal(b, (*[]string)(w))
+}
+
+type wanted struct {
+	Value     number
+	Tolerance float64
+	Unit      string
+	Absent    bool
+}
+
+// number is a number, or a level as 0 or 1.
+type number float64
+
+func (n *number) UnmarshalJSON(b []byte) error {
+	switch string(b) {
+	case "true":
+		*n = 1
+	case "false":
+		*n = 0
+	default:
+		return json.Unmarshal(b, (*float64)(n))
 	}
 	return nil
 }
 
-// The driver makes of each chip what the vectors say, within their tolerance.
-func TestBosch280Vectors(t *testing.T) {
-	f, err := os.Open("testdata/bosch280.jsonl")
+// A rig is a board that presents what a vector says, and what reads it.
+type rig struct {
+	board  hal.Board
+	driver string
+	opts   map[string]any
+	// channel names a vector's channel as the driver does; nil: alike.
+	channel func(string) string
+	// use does with the open sensor what the vector is about; nil: Read.
+	use func(ctx context.Context, s hal.Sensor) ([]hal.Value, error)
+	// after looks at the hardware afterwards; nil: nothing to see.
+	after func(t *testing.T)
+}
+
+// rigs make a vector's rig, by its bus; a nil one, and a rig of a driver that is
+// not there, is counted as missing. Each is in a file of its own.
+var rigs = map[string]func(t *testing.T, v *vector) *rig{
+	"i2c":    i2cRig,
+	"spi":    nil,
+	"w1":     nil,
+	"sysfs":  nil,
+	"gpio":   nil,
+	"modbus": nil,
+}
+
+// renamed are drivers that have another name than the vectors' chip.
+var renamed = map[string]string{}
+
+// driverOf returns the driver of a vector's chip, "" for none.
+func driverOf(v *vector) string {
+	name := cmp.Or(renamed[v.Chip], v.Chip)
+	for _, d := range sensor.Drivers() {
+		if d.Name == name {
+			return name
+		}
+	}
+	return ""
+}
+
+// options are a vector's setup as far as the driver has options of these names.
+func (v *vector) options(t *testing.T) map[string]any {
+	t.Helper()
+	opts := map[string]any{}
+	for _, d := range sensor.Drivers() {
+		if d.Name != driverOf(v) {
+			continue
+		}
+		for _, o := range d.Options {
+			switch val := v.Setup[o.Name].(type) {
+			case nil:
+			case string:
+				opts[o.Name] = val
+				if o.Type == "integer" {
+					opts[o.Name] = int64(hexNumber(t, val))
+				}
+			case float64:
+				opts[o.Name] = val
+				if o.Type == "integer" && val == math.Trunc(val) {
+					opts[o.Name] = int64(val)
+				}
+			default:
+				opts[o.Name] = val
+			}
+		}
+	}
+	return opts
+}
+
+func hexNumber(t *testing.T, s string) uint16 {
+	t.Helper()
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "0x"), 16, 16)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	n := 0
-	for lines := bufio.NewScanner(f); lines.Scan(); n++ {
-		var v vector
-		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
-			t.Fatal(err)
+	return uint16(n)
+}
+
+// outcome is what a vector's driver made of it: "21.5 °C" for each channel, or
+// the kind of error.
+type outcome struct {
+	vals map[string]hal.Value
+	unit map[string]string
+	err  error
+}
+
+func (o outcome) kind() string {
+	var option *sensor.OptionError
+	if errors.As(o.err, &option) {
+		return "out_of_range" // refused at the check
+	}
+	return sensor.KindOf(o.err)
+}
+
+// String is for the table of decisions.
+func (o outcome) String() string {
+	if o.err != nil {
+		return cmp.Or(o.kind(), "error")
+	}
+	var s []string
+	for _, name := range slices.Sorted(maps.Keys(o.vals)) {
+		if v := o.vals[name]; v.Kind() == hal.Absent {
+			s = append(s, name+" absent")
+		} else {
+			s = append(s, strings.TrimSpace(fmt.Sprintf("%s %.6g %s", name, numberOf(v), o.unit[name])))
 		}
+	}
+	return strings.Join(s, ", ")
+}
+
+// numberOf is any value as a number.
+func numberOf(v hal.Value) float64 {
+	switch v.Kind() {
+	case hal.Float:
+		return v.Float()
+	case hal.Int:
+		return float64(v.Int())
+	case hal.Bool:
+		if v.Bool() {
+			return 1
+		}
+		return 0
+	}
+	return math.NaN()
+}
+
+// run does what the vector is about. ok is false if there is no driver yet.
+func (v *vector) run(t *testing.T) (o outcome, r *rig, ok bool) {
+	makeRig := rigs[v.Bus]
+	if makeRig == nil {
+		return o, nil, false
+	}
+	if r = makeRig(t, v); r == nil || r.driver == "" {
+		return o, nil, false
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	o.vals, o.unit = map[string]hal.Value{}, map[string]string{}
+	s, err := sensor.Open(ctx, r.driver, r.board, r.opts)
+	if err != nil {
+		o.err = err
+		return o, r, true
+	}
+	defer s.Close()
+	use := r.use
+	if use == nil {
+		use = func(ctx context.Context, s hal.Sensor) ([]hal.Value, error) { return s.Read(ctx) }
+	}
+	vals, err := use(ctx, s)
+	if err != nil {
+		o.err = err
+		return o, r, true
+	}
+	for i, ch := range s.Channels() {
+		if i < len(vals) {
+			o.vals[ch.Name], o.unit[ch.Name] = vals[i], ch.Unit
+			if f := vals[i]; f.Kind() == hal.Float && (math.IsNaN(f.Float()) || math.IsInf(f.Float(), 0)) {
+				t.Errorf("%s is %v", ch.Name, f.Float())
+			}
+		}
+	}
+	return o, r, true
+}
+
+// check compares an outcome with what the vector wants.
+func (v *vector) check(t *testing.T, o outcome, r *rig) {
+	t.Helper()
+	if o.err != nil {
+		if strings.Contains(o.err.Error(), "panicked") {
+			t.Error(o.err)
+		}
+		if k := o.kind(); k == "" || k != v.Error && !slices.Contains(v.Accept, k) {
+			t.Errorf("%s: %v, want %s %v", cmp.Or(k, "of no kind"), o.err, cmp.Or(v.Error, "values"), v.Accept)
+		}
+		return
+	}
+	if v.Error != "" {
+		t.Errorf("%s, want %s", o, v.Error)
+		return
+	}
+	for name, w := range v.Expect {
+		if r.channel != nil {
+			name = r.channel(name)
+		}
+		got, ok := o.vals[name]
+		switch {
+		case w.Absent:
+			if got.Kind() != hal.Absent {
+				t.Errorf("%s %v, want none", name, numberOf(got))
+			}
+		case !ok:
+			t.Errorf("no channel %s", name)
+		case o.unit[name] != w.Unit:
+			t.Errorf("%s in %q, want %q", name, o.unit[name], w.Unit)
+		case !(math.Abs(numberOf(got)-float64(w.Value)) <= w.Tolerance+1e-9):
+			t.Errorf("%s %v, want %v ± %v", name, numberOf(got), w.Value, w.Tolerance)
+		}
+	}
+}
+
+// The drivers make of each vector what it says.
+func TestVectors(t *testing.T) {
+	type total struct{ rows, missing int }
+	totals := map[string]*total{}
+	for _, v := range conformance.All[vector](t, "sensors.jsonl") {
+		of := totals[v.Chip]
+		if of == nil {
+			of = &total{}
+			totals[v.Chip] = of
+		}
+		of.rows++
 		t.Run(v.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				addr, err := strconv.ParseInt(strings.TrimPrefix(v.Setup.Address, "0x"), 16, 16)
-				if err != nil {
-					t.Fatal(err)
+				o, r, ok := v.run(t)
+				if !ok {
+					of.missing++
+					t.Skip("no driver")
 				}
-				b := sim.New(sim.Options{NoBus: true})
-				b.Add(sim.NewBus("bus")).Attach(uint16(addr), newRegisters(t, &v))
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-				defer cancel()
-				opts := map[string]any{"address": addr, "oversampling": max(v.Setup.Oversampling, 1)}
-				s, err := sensor.Open(ctx, "bme280", b, opts)
-				var vals []hal.Value
-				if err == nil {
-					defer s.Close()
-					vals, err = s.Read(ctx)
-				}
-				if v.Error != "" {
-					want := map[string]string{"wrong_id": "chip id", "no_device": "no such device",
-						"not_ready":   "measured no temperature",
-						"implausible": "calibration", "out_of_range": "want -40 to 85"}[v.Error]
-					dead := v.Error == "wrong_id" && errors.Is(err, hal.ErrNoDevice) // an id of 0 is no id
-					if err == nil || want == "" || !dead && !strings.Contains(err.Error(), want) &&
-						!strings.Contains(err.Error(), "does not end its measurement") ||
-						errors.Is(err, context.DeadlineExceeded) {
-						t.Fatalf("%v, want %s", err, v.Error)
-					}
-					return
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				got := map[string]hal.Value{}
-				for i, ch := range s.Channels() {
-					got[ch.Name] = vals[i]
-					if e, ok := v.Expect[ch.Name]; ok && !e.Absent && e.Unit != ch.Unit {
-						t.Errorf("%s in %s, want %s", ch.Name, ch.Unit, e.Unit)
-					}
-				}
-				for name, e := range v.Expect {
-					g := got[name]
-					if e.Absent != (g.Kind() == hal.Absent) || !e.Absent &&
-						!(math.Abs(g.Float()-e.Value) <= e.Tolerance) {
-						t.Errorf("%s %v, want %+v", name, g.Float(), e)
-					}
-				}
-				if _, ok := got["humidity"]; ok != (v.Chip == "bme280") {
-					t.Errorf("humidity is a channel: %v", ok)
+				v.check(t, o, r)
+				if r.after != nil {
+					r.after(t)
 				}
 			})
 		})
 	}
-	if n < 40 {
-		t.Errorf("%d vectors", n)
+	rows, missing := 0, 0
+	for _, chip := range slices.Sorted(maps.Keys(totals)) {
+		n := totals[chip]
+		rows, missing = rows+n.rows, missing+n.missing
+		note := ""
+		if n.missing > 0 {
+			note = fmt.Sprintf(", %d without a driver", n.missing)
+		}
+		t.Logf("%-10s %3d%s", chip, n.rows, note)
 	}
-}
-
-// A BMP280 sold as a BME280 measures what it can, and says what it is.
-func TestBMP280(t *testing.T) {
-	b := sim.New(sim.Options{Seed: 4, Air: sim.Constant(sim.Env{Temperature: 21.5, Humidity: 40, Pressure: 99000})})
-	for id, what := range map[byte]string{0x58: "", 0x56: "", 0x57: "", 0x55: "BMP180", 0x61: "BME680", 0x00: "wiring",
-		0x40: "0x40"} {
-		b.Bus(sim.DefaultBus).Attach(sim.DefaultAddress, otherID{b.BME280(), id})
-		s, err := sensor.Open(t.Context(), "bme280", b, nil)
-		if what != "" {
-			if err == nil || !strings.Contains(err.Error(), what) {
-				t.Errorf("id %#x: %v", id, err)
-			}
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		vals, err := s.Read(t.Context())
-		if err != nil || len(vals) != 2 || len(s.Channels()) != 2 || math.Abs(vals[0].Float()-21.5) > 0.01 ||
-			math.Abs(vals[1].Float()-99000) > 3 {
-			t.Errorf("id %#x: %v, %v", id, vals, err)
-		}
-		if n, ok := s.(hal.Noter); !ok || !strings.Contains(n.Note(), "no humidity") {
-			t.Errorf("id %#x says nothing", id)
-		}
-		s.Close()
-	}
+	t.Logf("%d vectors, %d without a driver", rows, missing)
 }
