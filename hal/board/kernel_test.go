@@ -30,15 +30,6 @@ func putFile(t *testing.T, text string, path ...string) {
 	}
 }
 
-func fileText(t *testing.T, path ...string) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(path...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
 func TestOneWire(t *testing.T) {
 	b, _ := fake(t)
 	if chips, err := b.OneWireChips(); err != nil || len(chips) != 0 {
@@ -79,7 +70,8 @@ func pwmKernel(t *testing.T, b *Board) (root string, log *[]string) {
 	t.Helper()
 	root = filepath.Join(b.sys, "class/pwm")
 	putFile(t, "2\n", root, "pwmchip0", "npwm")
-	if err := os.Symlink("../../../devices/platform/soc/3f20c000.pwm", filepath.Join(root, "pwmchip0/device")); err != nil {
+	device := filepath.Join(root, "pwmchip0/device")
+	if err := os.Symlink("../../../devices/platform/soc/3f20c000.pwm", device); err != nil {
 		t.Fatal(err)
 	}
 	log = new([]string)
@@ -134,8 +126,8 @@ func TestPWM(t *testing.T) {
 	}
 	// Longer and shorter periods, on, off: in each order that the kernel takes.
 	for _, x := range [][2]time.Duration{
-		{20 * time.Millisecond, 0}, {20 * time.Millisecond, 1500 * time.Microsecond}, {time.Millisecond, time.Millisecond},
-		{50 * time.Millisecond, 49 * time.Millisecond}, {time.Microsecond, 0}, {time.Second, time.Second},
+		{20 * time.Millisecond, 0}, {20 * time.Millisecond, 1500 * time.Microsecond},
+		{time.Millisecond, time.Millisecond}, {50 * time.Millisecond, 49 * time.Millisecond}, {time.Microsecond, 0}, {time.Second, time.Second},
 	} {
 		if err := p.Set(x[0], x[1]); err != nil {
 			t.Fatalf("%v: %v, after %v", x, err, *log)

@@ -11,7 +11,7 @@ import (
 // A sensor is opened by its driver's name on any board, here a simulated one.
 func Example() {
 	ctx := context.Background()
-	board := sim.New(sim.Options{})
+	board := sim.New(sim.Options{Air: sim.Room(0)})
 	defer board.Close()
 	climate, err := sensor.Open(ctx, "bme280", board, nil)
 	if err != nil {

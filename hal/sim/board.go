@@ -8,6 +8,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -45,6 +46,7 @@ type Board struct {
 	mu    sync.Mutex // guards all below
 	buses map[string]*Bus
 	pins  map[string]*Pin
+	wired
 }
 
 var (
@@ -52,6 +54,7 @@ var (
 	_ hal.InputOpener  = (*Board)(nil)
 	_ hal.OutputOpener = (*Board)(nil)
 	_ hal.LineLister   = (*Board)(nil)
+	_ hal.Recoverer    = (*Board)(nil)
 )
 
 // New returns a board with a BME280 at DefaultAddress of DefaultBus.
@@ -110,6 +113,15 @@ func (b *Board) I2C(bus string) (i2c.BusCloser, error) {
 		strings.Join(b.Buses(), ", "))
 }
 
+// RecoverBus clocks a bus free.
+func (b *Board) RecoverBus(ctx context.Context, bus string) (did string, err error) {
+	found := b.Bus(bus)
+	if found == nil {
+		return "", fmt.Errorf("bus %q: %w", bus, hal.ErrNoDevice)
+	}
+	return "nine clocks and a STOP", found.Recover(ctx)
+}
+
 // LineChips lists the one chip.
 func (b *Board) LineChips() ([]hal.LineChip, error) {
 	c := hal.LineChip{Name: "gpiochip0", Label: "sim", Lines: make([]hal.Line, DefaultPins)}
@@ -136,7 +148,7 @@ func (b *Board) Pin(line string) (*Pin, error) {
 	defer b.mu.Unlock()
 	p := b.pins[line]
 	if p == nil {
-		p = &Pin{name: line, edges: !b.o.NoEdges, inputs: map[*input]struct{}{}}
+		p = &Pin{name: line, edges: !b.o.NoEdges, born: time.Now(), inputs: map[*input]struct{}{}}
 		b.pins[line] = p
 	}
 	return p, nil

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -28,7 +30,9 @@ type Bus struct {
 	chips map[uint16]Chip
 	nacks map[uint16]int
 	stuck chan struct{} // closed by Release; nil while the bus runs
+	held  int           // clocks until the chip that holds SDA lets go
 	txs   int
+	freed int
 }
 
 // NewBus returns an empty bus.
@@ -86,6 +90,43 @@ func (b *Bus) Release() {
 	}
 }
 
+// HoldSDA lets a chip hold the data line low, as one does that lost a clock in
+// the middle of sending a byte: every transfer fails with a hal.BusError, of all
+// chips, until the bus was clocked so many times with no transfer; see Recover.
+// No chip holds it for more than nine.
+func (b *Bus) HoldSDA(clocks int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held = clocks
+}
+
+// Recover gives the bus nine clocks and a STOP (UM10204 3.1.16). It waits for
+// the transfer that runs.
+func (b *Bus) Recover(ctx context.Context) error {
+	select {
+	case b.wire <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("%s: a transfer does not end: %w", b.name, ctx.Err())
+	}
+	defer func() { <-b.wire }()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.freed++
+	if b.held = max(b.held-9, 0); b.held > 0 {
+		return &hal.BusError{Bus: b.name, Err: errHeld}
+	}
+	return nil
+}
+
+var errHeld = errors.New("a chip holds SDA low")
+
+// Recovered counts the calls of Recover.
+func (b *Bus) Recovered() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.freed
+}
+
 // Transfers counts the transfers that were begun.
 func (b *Bus) Transfers() int {
 	b.mu.Lock()
@@ -108,12 +149,16 @@ func (b *Bus) tx(addr uint16, w, r []byte) error {
 		<-wait
 		b.mu.Lock()
 	}
+	held := b.held > 0
 	chip, nack := b.chips[addr], b.nacks[addr] > 0
 	if nack {
 		b.nacks[addr]--
 	}
 	b.mu.Unlock()
 
+	if held {
+		return &hal.BusError{Bus: b.name, Err: errHeld}
+	}
 	if chip == nil || nack {
 		return fmt.Errorf("%s: no acknowledge from %#x: %w", b.name, addr, hal.ErrNoDevice)
 	}

@@ -15,6 +15,7 @@ import (
 type Pin struct {
 	name  string
 	edges bool
+	born  time.Time // begin of the inputs' clock
 
 	mu     sync.Mutex // guards all below
 	hold   *bool
@@ -24,7 +25,12 @@ type Pin struct {
 	pull   hal.Pull
 	level  bool
 	inputs map[*input]struct{}
+	watch  func(high bool) // the chip behind the pin; called with mu held
 }
+
+// maxEdges is how many edges an input keeps for whoever waits for them, as
+// the kernel does for one line at its default (gpiolib-cdev.c has 16 for each line).
+const maxEdges = 1024
 
 // Drive puts a level on the pin from outside, as a switch does.
 func (p *Pin) Drive(high bool) { p.change(func() { p.drive = &high }) }
@@ -69,14 +75,24 @@ func (p *Pin) settle() {
 	default:
 		p.level = p.pull == hal.PullUp
 	}
-	if p.level == old || !p.edges {
+	if p.level == old {
 		return
 	}
+	if p.watch != nil {
+		p.watch(p.level)
+	}
+	if !p.edges {
+		return
+	}
+	e := hal.Edge{High: p.level, At: time.Since(p.born)}
 	for in := range p.inputs {
 		if in.poll > 0 {
 			continue
 		}
-		in.pending++
+		if len(in.pending) == maxEdges {
+			in.pending, in.lost = in.pending[1:], in.lost+1
+		}
+		in.pending = append(in.pending, e)
 		select {
 		case in.wake <- struct{}{}:
 		default:
@@ -132,9 +148,14 @@ type input struct {
 	done chan struct{}
 	once sync.Once
 
-	seen    bool // at the last look; one goroutine at a time waits
-	pending int  // edges not yet told; guarded by pin.mu
+	seen   bool // at the last look; one goroutine at a time waits
+	missed int  // lost edges that WaitForEdge has yet to tell
+
+	pending []hal.Edge // not yet told; guarded by pin.mu
+	lost    int        // edges before pending that had no room; guarded by pin.mu
 }
+
+var _ hal.EdgeInput = (*input)(nil)
 
 func (in *input) Read() (bool, error) {
 	select {
@@ -146,6 +167,16 @@ func (in *input) Read() (bool, error) {
 }
 
 func (in *input) WaitForEdge(timeout time.Duration) bool {
+	if in.missed > 0 {
+		in.missed--
+		return true
+	}
+	e, ok := in.NextEdge(timeout)
+	in.missed = e.Lost
+	return ok
+}
+
+func (in *input) NextEdge(timeout time.Duration) (hal.Edge, bool) {
 	var end <-chan time.Time
 	if timeout >= 0 {
 		t := time.NewTimer(timeout)
@@ -159,8 +190,8 @@ func (in *input) WaitForEdge(timeout time.Duration) bool {
 		look = t.C
 	}
 	for {
-		if in.take() {
-			return true
+		if e, ok := in.take(); ok {
+			return e, true
 		}
 		select {
 		case <-in.wake:
@@ -168,25 +199,29 @@ func (in *input) WaitForEdge(timeout time.Duration) bool {
 		case <-end:
 			return in.take()
 		case <-in.done:
-			return false
+			return hal.Edge{}, false
 		}
 	}
 }
 
+func (in *input) Now() time.Duration { return time.Since(in.pin.born) }
+
 // take uses up one edge, if there is one.
-func (in *input) take() bool {
+func (in *input) take() (hal.Edge, bool) {
 	in.pin.mu.Lock()
 	defer in.pin.mu.Unlock()
 	if in.poll > 0 {
 		changed := in.pin.level != in.seen
 		in.seen = in.pin.level
-		return changed
+		return hal.Edge{High: in.seen, At: in.Now()}, changed
 	}
-	if in.pending == 0 {
-		return false
+	if len(in.pending) == 0 {
+		return hal.Edge{}, false
 	}
-	in.pending--
-	return true
+	e := in.pending[0]
+	e.Lost, in.lost = in.lost, 0
+	in.pending = in.pending[1:]
+	return e, true
 }
 
 func (in *input) Close() error {
