@@ -50,11 +50,12 @@ func expander(topic string) uplink.Expand {
 			return err
 		}
 		var buf []byte
+		doubt := b.Doubt(0)
 		for i := range b.Series {
 			s := &b.Series[i]
 			to := strings.ReplaceAll(topic, "{sensor}", s.Sensor)
 			for j := range s.Times {
-				buf = s.AppendJSON(buf[:0], j)
+				buf = s.AppendJSON(buf[:0], j, doubt)
 				if err := publish(to, buf); err != nil {
 					return err
 				}

@@ -106,9 +106,9 @@ type Clock uint8
 
 // The clock states.
 const (
-	ClockUnknown  Clock = iota
-	ClockSynced         // the kernel says that NTP or the like holds the clock
-	ClockUnsynced       // set once (RTC, saved time), drifting
+	ClockUnknown  Clock = iota // nothing says how late the readings may really be; see Time.Bound
+	ClockSynced                // right within Time.Bound, or within PlainBound where the batch has no Time
+	ClockUnsynced              // of agents of before: set once (RTC, saved time), drifting
 )
 
 // A Header names a batch: (thing, Spool, Seq) is unique, and the thing comes
@@ -118,6 +118,7 @@ type Header struct {
 	Seq   uint64   // from 1, rising with each batch of the spool; gaps are batches dropped
 	Boot  [16]byte // random for each start of the agent
 	Clock Clock
+	Time  Time // zero: of a good clock, or of an agent of before; the batch is of format version 1
 }
 
 // A Batch is what one flush of the spool wrote.

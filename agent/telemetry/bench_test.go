@@ -111,7 +111,7 @@ func appendRows(dst []byte, b *Batch) []byte {
 			if k > 0 {
 				dst = append(dst, ',')
 			}
-			dst = s.AppendJSON(dst, k)
+			dst = s.AppendJSON(dst, k, Doubt{})
 		}
 		dst = append(dst, ']')
 	}
@@ -207,7 +207,7 @@ func BenchmarkAppendJSON(b *testing.B) {
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		dst = s.AppendJSON(dst[:0], i%len(s.Times))
+		dst = s.AppendJSON(dst[:0], i%len(s.Times), Doubt{})
 		i++
 	}
 	b.SetBytes(int64(len(dst)))

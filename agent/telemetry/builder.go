@@ -51,7 +51,7 @@ type Builder struct {
 // integer is at worst an escaped Rice code of 86 bits, a float at worst 77 bits
 // (XOR with a new window), a presence bit is one.
 const (
-	hintBatch  = fixedBytes + 10 + crcBytes + 3
+	hintBatch  = fixedBytes + 10 + crcBytes + 3 + maxTimeBlock + timeSpare
 	hintSeries = 1 + 3 + 2 + 31 // lengths, and the head of the times
 	hintColumn = 2 + 3 + 31     // reference, lengths and kind, head of the stream
 	hintTime   = 11

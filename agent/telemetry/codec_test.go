@@ -169,6 +169,9 @@ func randomBatch(r *rand.Rand) *Batch {
 	for i := range b.Spool {
 		b.Spool[i], b.Boot[i] = byte(r.Uint32()), byte(r.Uint32())
 	}
+	if r.IntN(2) == 0 {
+		b.Time = Time{Anchor: r.Int64() >> r.UintN(64), Bound: r.Int64N(maxBound) >> r.UintN(53)}
+	}
 	words := []string{"", "on", "off", "\"\\\n\u2028\x01", "é", "a longer text that is not repeated often"}
 	for i := range r.IntN(4) {
 		s := Series{Sensor: string(rune('a' + i))}

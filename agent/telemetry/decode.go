@@ -11,8 +11,8 @@ import (
 // DecodeHeader checks the checksum of an encoded batch and returns its header
 // without reading what it holds. Errors are those of Decode.
 func DecodeHeader(src []byte) (Header, error) {
-	h, _, _, err := envelope(src)
-	return h, err
+	in, err := envelope(src)
+	return in.head, err
 }
 
 // BeginBytes is what Begins wants to see.
@@ -22,40 +22,59 @@ const BeginBytes = fixedBytes + binary.MaxVarintLen64
 // batch. It is for finding one in damaged bytes: no sum is checked, so most of
 // what it accepts by chance is none.
 func Begins(b []byte) (seq uint64, ok bool) {
-	if len(b) <= fixedBytes || b[0] != version || b[1]>>(clockShift+2) != 0 {
+	if len(b) <= fixedBytes || b[0] != version && b[0] != versionTimed || b[1]>>(clockShift+2) != 0 {
 		return 0, false
 	}
 	seq, n := binary.Uvarint(b[fixedBytes:])
 	return seq, n > 0
 }
 
+// An enveloped batch is one whose body is not read yet.
+type enveloped struct {
+	head  Header
+	flags byte // without the clock's
+	time  timeBlock
+	body  []byte
+	sized int // bytes of the batch, those of its Time left out
+}
+
 // envelope checks what surrounds the body.
-func envelope(src []byte) (h Header, flags byte, body []byte, err error) {
+func envelope(src []byte) (in enveloped, err error) {
 	if len(src) > MaxBytes {
-		return h, 0, nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(src), MaxBytes)
+		return in, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(src), MaxBytes)
 	}
 	if len(src) < fixedBytes+1+crcBytes {
-		return h, 0, nil, corrupt("too short")
+		return in, corrupt("too short")
 	}
-	if src[0] != version {
-		return h, 0, nil, fmt.Errorf("%w: %d", errVersion, src[0])
+	if src[0] != version && src[0] != versionTimed {
+		return in, fmt.Errorf("%w: %d", errVersion, src[0])
 	}
 	end := len(src) - crcBytes
 	if crc32.Checksum(src[:end], castagnoli) != binary.LittleEndian.Uint32(src[end:]) {
-		return h, 0, nil, corrupt("bad checksum")
+		return in, corrupt("bad checksum")
 	}
-	flags = src[1]
-	h.Clock = Clock(flags >> clockShift & 3)
-	if flags>>(clockShift+2) != 0 || h.Clock > ClockUnsynced {
-		return h, 0, nil, corrupt("unknown flags")
+	h := &in.head
+	in.flags = src[1] & flagZstd
+	h.Clock = Clock(src[1] >> clockShift & 3)
+	if src[1]>>(clockShift+2) != 0 || h.Clock > ClockUnsynced {
+		return in, corrupt("unknown flags")
 	}
 	copy(h.Spool[:], src[2:])
 	copy(h.Boot[:], src[18:])
 	var ok bool
-	if h.Seq, body, ok = uvarint(src[fixedBytes:end]); !ok {
-		return h, 0, nil, corrupt("bad sequence number")
+	if h.Seq, in.body, ok = uvarint(src[fixedBytes:end]); !ok {
+		return in, corrupt("bad sequence number")
 	}
-	return h, flags, body, nil
+	in.sized = len(src)
+	if src[0] == versionTimed {
+		rest, ok := in.time.read(in.body)
+		if !ok {
+			return in, corrupt("bad time")
+		}
+		in.sized -= len(in.body) - len(rest)
+		in.body, h.Time = rest, in.time.of()
+	}
+	return in, nil
 }
 
 func corrupt(what string) error { return fmt.Errorf("%w: %s", errCorrupt, what) }
@@ -77,21 +96,23 @@ var decoders = sync.Pool{New: func() any { return new(decoder) }}
 // Every limit is checked before the memory it bounds is allocated. Whatever
 // Decode accepts, Append writes and Decode reads again as an equal batch,
 // except where only a better compressor than ours fits it into MaxBytes, or a
-// worse one leaves room for its weight.
+// worse one leaves room for its weight. The times are as the batch's Time
+// corrects them.
 //
 // The errors are errCorrupt, errVersion and ErrTooLarge; none is worth a retry
 // with the same bytes.
 func Decode(src []byte) (*Batch, error) {
-	h, flags, body, err := envelope(src)
+	in, err := envelope(src)
 	if err != nil {
 		return nil, err
 	}
+	body := in.body
 	d := decoders.Get().(*decoder)
 	defer func() {
 		clear(d.local)
 		decoders.Put(d)
 	}()
-	if flags&flagZstd != 0 {
+	if in.flags&flagZstd != 0 {
 		var ok bool
 		if d.body, ok = decompress(d.body, body); !ok {
 			return nil, corrupt("bad zstd frame")
@@ -100,17 +121,18 @@ func Decode(src []byte) (*Batch, error) {
 	} else if len(body) > maxBody {
 		return nil, corrupt("body too long")
 	}
-	b := &Batch{Header: h}
+	b := &Batch{Header: in.head}
 	body, total, err := d.schema(body, b)
 	if err != nil {
 		return nil, err
 	}
-	if total.room = allowance(len(src)) - total.weight; total.room < 0 {
-		return nil, tooDense(total.weight, len(src))
+	if total.room = allowance(in.sized) - total.weight; total.room < 0 {
+		return nil, tooDense(total.weight, in.sized)
 	}
 	if err := d.data(body, b, &total); err != nil {
 		return nil, err
 	}
+	b.shift(in.time.shift)
 	return b, nil
 }
 

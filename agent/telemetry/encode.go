@@ -10,7 +10,9 @@ import (
 
 // The envelope's sizes, and the flags of its second byte.
 const (
-	version    = 1
+	version      = 1
+	versionTimed = 2 // a Time follows the sequence number
+
 	maxBody    = 512 << 10 // bytes of the body before compression
 	fixedBytes = 2 + 16 + 16
 	crcBytes   = 4
@@ -54,9 +56,9 @@ var encoders = sync.Pool{New: func() any {
 	return &encoder{dict: make(map[string]int64), local: make(map[definition]uint64)}
 }}
 
-// Append encodes b after dst and returns the longer slice: format version 1,
-// the body compressed with zstd where that is smaller. It keeps no reference
-// to b or dst and may be called by several goroutines at once.
+// Append encodes b after dst and returns the longer slice: format version 1, or
+// 2 if the batch has a Time, the body compressed with zstd where that is smaller.
+// It keeps no reference to b or dst and may be called by several goroutines at once.
 //
 // A b that breaks the rules of its fields is errInvalid, one beyond MaxBytes or
 // the limits on what a batch holds ErrTooLarge; dst then comes back unchanged.
@@ -83,25 +85,42 @@ func Append(dst []byte, b *Batch) ([]byte, error) {
 	if len(e.body) > maxBody {
 		return dst, fmt.Errorf("%w: body of %d bytes, at most %d", ErrTooLarge, len(e.body), maxBody)
 	}
-	flags, body := byte(b.Clock)<<clockShift, e.body
+	flags, body := byte(0), e.body
 	around := fixedBytes + varintLen(b.Seq) + crcBytes
-	if packed, ok := e.compress(); ok && weight <= allowance(around+len(packed)) {
-		flags, body = flags|flagZstd, packed
+	spare := 0 // that Retime and Plain may need
+	if b.Time != (Time{}) {
+		spare = timeSpare
+	}
+	if packed, ok := e.compress(); ok && weight <= allowance(around+len(packed)-spare) {
+		flags, body = flagZstd, packed
 	}
 	size := around + len(body)
-	if weight > allowance(size) {
-		return dst, tooDense(weight, size)
+	if weight > allowance(size-spare) {
+		return dst, tooDense(weight, size-spare)
 	}
-	if size > MaxBytes {
-		return dst, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, MaxBytes)
+	if size+spare > MaxBytes {
+		return dst, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, MaxBytes-spare)
 	}
+	t := timeBlock{anchor: b.Time.Anchor, bound: b.Time.Bound}
+	return appendEnvelope(dst, &b.Header, flags, t, body), nil
+}
+
+// appendEnvelope appends a batch of a body that is encoded.
+func appendEnvelope(dst []byte, h *Header, flags byte, t timeBlock, body []byte) []byte {
 	start := len(dst)
-	dst = append(dst, version, flags)
-	dst = append(dst, b.Spool[:]...)
-	dst = append(dst, b.Boot[:]...)
-	dst = binary.AppendUvarint(dst, b.Seq)
+	format := byte(version)
+	if t != (timeBlock{}) {
+		format = versionTimed
+	}
+	dst = append(dst, format, flags|byte(h.Clock)<<clockShift)
+	dst = append(dst, h.Spool[:]...)
+	dst = append(dst, h.Boot[:]...)
+	dst = binary.AppendUvarint(dst, h.Seq)
+	if format == versionTimed {
+		dst = t.append(dst)
+	}
 	dst = append(dst, body...)
-	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli)), nil
+	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
 }
 
 // free puts e back without references to the caller's strings.
@@ -117,6 +136,9 @@ func (e *encoder) free() {
 func (b *Batch) check() (weight int, err error) {
 	if b.Clock > ClockUnsynced {
 		return 0, fmt.Errorf("%w: clock state %d", errInvalid, b.Clock)
+	}
+	if b.Time.Bound < 0 || b.Time.Bound > maxBound {
+		return 0, fmt.Errorf("%w: bound of %d ms", errInvalid, b.Time.Bound)
 	}
 	var readings, columns, values, texts int
 	for i := range b.Series {

@@ -32,7 +32,7 @@ func Example() {
 	}
 	for _, s := range batch.Series {
 		for i := range s.Times {
-			fmt.Println(s.Sensor, string(s.AppendJSON(nil, i)))
+			fmt.Println(s.Sensor, string(s.AppendJSON(nil, i, telemetry.Doubt{})))
 		}
 	}
 	// Output:

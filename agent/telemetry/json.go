@@ -13,8 +13,9 @@ import (
 //
 // Numbers are the shortest that parse to the same float64 (as encoding/json
 // writes them); non-finite ones become null, absent values are left out, bytes
-// of a text that are no UTF-8 become U+FFFD. It panics if i is no reading of s.
-func (s *Series) AppendJSON(dst []byte, i int) []byte {
+// of a text that are no UTF-8 become U+FFFD. What d says of the time stamp comes
+// last. It panics if i is no reading of s.
+func (s *Series) AppendJSON(dst []byte, i int, d Doubt) []byte {
 	dst = strconv.AppendInt(append(dst, `{"ts":`...), s.Times[i], 10)
 	for j := range s.Columns {
 		c := &s.Columns[j]
@@ -34,6 +35,9 @@ func (s *Series) AppendJSON(dst []byte, i int) []byte {
 		case Text:
 			dst = appendQuoted(dst, c.Texts[i])
 		}
+	}
+	if d != (Doubt{}) {
+		dst = d.append(dst, s, s.Times[i])
 	}
 	return append(dst, '}')
 }

@@ -18,7 +18,7 @@ func TestAppendJSON(t *testing.T) {
 		`{"ts":1700000000000,"temp":21.5,"z":-0,"n":-9223372036854775808,"on":true,"s":"a\"\\\n\r\t\u0000\u001f°\u2028\u2029"}`,
 		`{"ts":-1,"temp":null,"z":1e-7,"on":false,"s":"<&>\ufffd."}`,
 	} {
-		if got := string(s.AppendJSON([]byte("x"), i)); got != "x"+want {
+		if got := string(s.AppendJSON([]byte("x"), i, Doubt{})); got != "x"+want {
 			t.Errorf("reading %d:\n got %s\nwant x%s", i, got, want)
 		}
 	}
@@ -34,7 +34,7 @@ func FuzzJSON(f *testing.F) {
 		x := math.Float64frombits(bits)
 		s := Series{Times: []int64{int64(bits)}, Columns: []Column{{Name: "x", Kind: Float, Floats: []float64{x}},
 			{Name: "s", Kind: Text, Texts: []string{text}}}}
-		got := s.AppendJSON(nil, 0)
+		got := s.AppendJSON(nil, 0, Doubt{})
 		var back struct {
 			Ts int64           `json:"ts"`
 			X  json.RawMessage `json:"x"`

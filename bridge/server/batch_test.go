@@ -18,7 +18,8 @@ import (
 // encoded is a batch with one reading of each sensor.
 func encoded(t testing.TB, seq uint64, sensors ...string) string {
 	t.Helper()
-	b := &telemetry.Batch{Header: telemetry.Header{Spool: [16]byte{1}, Boot: [16]byte{2}, Seq: seq}}
+	b := &telemetry.Batch{Header: telemetry.Header{Spool: [16]byte{1}, Boot: [16]byte{2}, Seq: seq,
+		Clock: telemetry.ClockSynced}}
 	for _, s := range sensors {
 		b.Series = append(b.Series, telemetry.Series{Sensor: s, Times: []int64{int64(seq)},
 			Columns: []telemetry.Column{{Name: "v", Kind: telemetry.Int, Ints: []int64{7}}}})

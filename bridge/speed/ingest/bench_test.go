@@ -20,7 +20,7 @@ func BenchmarkPublish(b *testing.B) {
 			if err := t.store.Update(Stream, 0, 64<<20); err != nil {
 				b.Fatal(err)
 			}
-			batch := telemetry.Batch{}
+			batch := telemetry.Batch{Header: telemetry.Header{Clock: telemetry.ClockSynced}}
 			for s := range 4 {
 				series := telemetry.Series{Sensor: fmt.Sprint("sensor-", s)}
 				for _, name := range []string{"temp", "hum", "pressure"} {

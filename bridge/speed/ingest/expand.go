@@ -68,6 +68,7 @@ func (in *Ingest) expand(e *Entry, m *message.Message, b *telemetry.Batch, may f
 	e.parts = make([]message.Message, 0, cost.Messages)
 	// of all payloads: subscribers may keep them, so it isn't used again
 	text := make([]byte, 0, 4*len(m.Payload)+32*cost.Messages)
+	doubt := b.Doubt(m.Time)
 	for i := range b.Series {
 		s := &b.Series[i]
 		topic := "dt/" + m.Thing + "/" + s.Sensor
@@ -88,7 +89,7 @@ func (in *Ingest) expand(e *Entry, m *message.Message, b *telemetry.Batch, may f
 			r.Properties, r.Expires = nil, time.Time{} // of the batch
 			r.Trace = message.NewTrace()
 			from := len(text)
-			text = s.AppendJSON(text, j)
+			text = s.AppendJSON(text, j, doubt)
 			r.Payload = text[from:len(text):len(text)]
 			cost.Bytes += len(r.Payload)
 			if stores {

@@ -108,7 +108,7 @@ func (b *bench) texts() string {
 // batch encodes one reading for each sensor, all with value seq.
 func batch(t testing.TB, spool byte, seq uint64, sensors ...string) []byte {
 	t.Helper()
-	b := &telemetry.Batch{Header: telemetry.Header{Spool: [16]byte{spool}, Seq: seq}}
+	b := &telemetry.Batch{Header: telemetry.Header{Spool: [16]byte{spool}, Seq: seq, Clock: telemetry.ClockSynced}}
 	for _, s := range sensors {
 		b.Series = append(b.Series, telemetry.Series{Sensor: s, Times: []int64{int64(seq)},
 			Columns: []telemetry.Column{{Name: "v", Kind: telemetry.Int, Ints: []int64{int64(seq)}}}})
@@ -528,5 +528,40 @@ func TestThingRate(t *testing.T) {
 	now = now.Add(2100 * time.Millisecond)
 	if w := b.in.Wait("pump"); w != 0 {
 		t.Errorf("after that %v", w)
+	}
+}
+
+// A record says how far its time stamp may be off, and one of a good clock does not.
+func TestDoubtfulTimes(t *testing.T) {
+	b := open(t, vfs.NewMem(), Options{})
+	b.run()
+	raw := func(seq uint64, c telemetry.Clock, bound int64) []byte {
+		p, err := telemetry.Append(nil, &telemetry.Batch{
+			Header: telemetry.Header{Spool: [16]byte{9}, Seq: seq, Clock: c,
+				Time: telemetry.Time{Anchor: 1_796_000_000_000, Bound: bound}},
+			Series: []telemetry.Series{{Sensor: "s", Times: []int64{1_796_000_000_001}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	later, err := telemetry.Retime(raw(3, telemetry.ClockUnknown, 9), telemetry.ClockSynced,
+		telemetry.Time{Anchor: 1_796_000_005_000, Bound: 2000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range [][]byte{raw(1, telemetry.ClockSynced, 1000), raw(2, telemetry.ClockUnknown, 1<<50), later,
+		raw(3, telemetry.ClockSynced, 0)} {
+		b.must(send("t0", p), nil)
+	}
+	var got []string
+	for _, m := range b.all(Stream) {
+		got = append(got, string(m.Payload))
+	}
+	want := []string{`{"ts":1796000000001}`,
+		`{"ts":1796000000001,"ts_error_ms":1125899906842624,"clock":"unknown"}`,
+		`{"ts":1796000005001,"ts_error_ms":2000}`} // the copy of 3 is not stored, though its time differs
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got  %v\nwant %v", got, want)
 	}
 }
