@@ -11,7 +11,7 @@ import (
 // command line, and switches messages about them on.
 func TestAWSCLIKinds(t *testing.T) {
 	need(t, "aws", "awscli")
-	f := newBridge(t, "", nil)
+	f := sharedBridge(t, "")
 	shell := &awsShell{f: f, service: "iot"}
 	const arn = "arn:aws:iot:eu-local-1:000000000000:"
 

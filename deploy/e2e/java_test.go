@@ -30,7 +30,7 @@ var javaCount = nightly.Or(40, 150) // records of each key
 func TestJava(t *testing.T) {
 	need(t, "javac", "openjdk-17-jdk-headless")
 	j := compileJava(t)
-	f := newBridge(t, "", nil)
+	f := sharedBridge(t, "")
 	j.trust(t, f.aws().caFile)
 	tables := counterpart.Moto(t)
 	for _, retrieval := range []string{"polling", "fanout"} {

@@ -230,6 +230,7 @@ type fleet struct {
 	agents []*rig.Agent
 	links  []*rig.Proxy
 
+	shared  bool           // the bridge is also that of other tests
 	running sync.WaitGroup // the links
 }
 
@@ -276,6 +277,20 @@ func newBridgeOn(t *testing.T, mount func(dir string), config string, declared m
 	if err != nil {
 		t.Fatal(err)
 	}
+	f := emptyFleet(t, mount)
+	f.bridge, err = rig.NewBridge(bin, f.dir, config)
+	f.must(err)
+	for name, doc := range declared {
+		f.must(f.bridge.Declare(name, doc))
+	}
+	f.must(f.bridge.Start())
+	f.must(f.bridge.Ready(f.ctx))
+	return f
+}
+
+// emptyFleet has no bridge yet. What it gets ends with the test, but for a
+// bridge that is shared.
+func emptyFleet(t *testing.T, mount func(dir string)) *fleet {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Minute)
 	f := &fleet{t: t, ctx: ctx, dir: t.TempDir()}
 	mount(f.dir)
@@ -283,7 +298,7 @@ func newBridgeOn(t *testing.T, mount func(dir string), config string, declared m
 		for _, a := range f.agents {
 			a.Kill()
 		}
-		if f.bridge != nil {
+		if f.bridge != nil && !f.shared {
 			f.bridge.Kill()
 		}
 		cancel()
@@ -292,13 +307,6 @@ func newBridgeOn(t *testing.T, mount func(dir string), config string, declared m
 			f.showLogs()
 		}
 	})
-	f.bridge, err = rig.NewBridge(bin, f.dir, config)
-	f.must(err)
-	for name, doc := range declared {
-		f.must(f.bridge.Declare(name, doc))
-	}
-	f.must(f.bridge.Start())
-	f.must(f.bridge.Ready(ctx))
 	return f
 }
 
@@ -330,6 +338,9 @@ func (f *fleet) must(err error) {
 // showLogs prints the end of every program's log.
 func (f *fleet) showLogs() {
 	logs, _ := filepath.Glob(filepath.Join(f.dir, "*.log"))
+	if f.shared && f.bridge != nil {
+		logs = append(logs, f.bridge.Log)
+	}
 	for _, l := range logs {
 		text, err := os.ReadFile(l)
 		if err != nil {

@@ -14,7 +14,7 @@ func TestAWSCLIKinesis(t *testing.T) {
 	need(t, "aws", "awscli")
 	// Shorter than a command takes to start: each finds what the last one asked
 	// for, and no waiter sleeps its 10 s.
-	f := newBridge(t, "[kinesis]\ndelay = \"100ms\"\n", nil)
+	f := sharedBridge(t, "[kinesis]\ndelay = \"100ms\"\n")
 	shell := &awsShell{f: f, service: "kinesis"}
 	// Version 1 takes blobs as they are, version 2 only if it is told to.
 	options := filepath.Join(f.dir, "aws-config")

@@ -19,7 +19,7 @@ import (
 // TestGoSDK puts and reads a stream with AWS's SDK for Go, over HTTP/1.1 as it
 // does by itself and over HTTP/2.
 func TestGoSDK(t *testing.T) {
-	f := newBridge(t, streamsConfig, nil)
+	f := sharedBridge(t, streamsConfig)
 	ctx, cancel := context.WithTimeout(f.ctx, 5*patience)
 	t.Cleanup(cancel)
 	for name, protocol := range map[string]string{"http1": "http/1.1", "http2": "h2"} {
@@ -32,11 +32,6 @@ func TestGoSDK(t *testing.T) {
 			s.refuses()
 		})
 	}
-	t.Cleanup(func() {
-		if !t.Failed() {
-			f.must(f.bridge.Stop(patience))
-		}
-	})
 }
 
 // puts writes 500 records in one request and 10 more one by one and finds each

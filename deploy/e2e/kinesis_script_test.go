@@ -21,7 +21,7 @@ func TestBoto3(t *testing.T) {
 		return exec.Command(debian, "-c", "import boto3").Run() == nil
 	})
 	pypi := filepath.Join(counterpart.Python(t, boto3), "python")
-	f := newBridge(t, streamsConfig, nil)
+	f := sharedBridge(t, streamsConfig)
 	for name, python := range map[string]string{"debian": debian, "pypi": pypi} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -41,7 +41,7 @@ func TestJSSDK(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := nodeScripts(t, counterpart.NodeLocked(t, "kinesis", pack, lock), "kinesis.mjs")
-	f := newBridge(t, streamsConfig, nil)
+	f := sharedBridge(t, streamsConfig)
 	for name, url := range map[string]string{"tls": f.aws().url, "plain": f.aws().plainURL} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

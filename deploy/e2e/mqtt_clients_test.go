@@ -41,7 +41,7 @@ func TestMQTTjs(t *testing.T) {
 // statements runs a script for both versions in profile mqtt, and for what only
 // the profile aws does.
 func statements(t *testing.T, program, script string) {
-	f := newBridge(t, "", nil)
+	f := sharedBridge(t, "")
 	op := f.newOperator()
 	for _, version := range []string{"3.1.1", "5"} {
 		want := mqttStatements
@@ -53,18 +53,11 @@ func statements(t *testing.T, program, script string) {
 			f.seen(t, op, want, program, script, version)
 		})
 	}
+	aws := sharedBridge(t, "[mqtt]\nprofile = \"aws\"\n")
+	awsOp := aws.newOperator()
 	t.Run("5, profile aws", func(t *testing.T) {
 		t.Parallel()
-		f := newBridge(t, "", nil)
-		f.bridge.Kill()
-		conf := filepath.Join(f.dir, "bridge.toml")
-		text, err := os.ReadFile(conf)
-		f.must(err)
-		f.must(os.WriteFile(conf, []byte(strings.Replace(string(text), "[mqtt]\n", "[mqtt]\nprofile = \"aws\"\n", 1)),
-			0o600))
-		f.must(f.bridge.Start())
-		f.must(f.bridge.Ready(f.ctx))
-		f.seen(t, f.newOperator(), []string{"server keep alive"}, program, script, "5", "keep-alive")
+		aws.seen(t, awsOp, []string{"server keep alive"}, program, script, "5", "keep-alive")
 	})
 }
 
@@ -93,7 +86,7 @@ func (f *fleet) seen(t *testing.T, op identity, want []string, program string, a
 // TestMosquittoStatements has Debian's mosquitto clients look at it.
 func TestMosquittoStatements(t *testing.T) {
 	need(t, "mosquitto_rr", "mosquitto-clients")
-	f := newBridge(t, "", nil)
+	f := sharedBridge(t, "")
 	op := f.newOperator()
 	for _, v := range []string{"mqttv311", "mqttv5"} {
 		t.Run(v, func(t *testing.T) {

@@ -20,12 +20,17 @@ import (
 
 const allowAll = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]}`
 
-// newOperator makes an identity that may do everything.
+// newOperator makes an identity that may do everything; on a shared bridge it is
+// this test's own.
 func (f *fleet) newOperator() identity {
 	f.t.Helper()
-	op := f.thing("operator")
+	name := "operator"
+	if f.shared {
+		name += "-of-" + f.t.Name()
+	}
+	op := f.thing(name)
 	for _, args := range [][]string{
-		{"policy", "put", "operator", "-document", allowAll}, {"policy", "attach", "operator", f.certificate(op)},
+		{"policy", "put", name, "-document", allowAll}, {"policy", "attach", name, f.certificate(op)},
 	} {
 		_, err := f.bridge.Command(f.ctx, args...)
 		f.must(err)

@@ -194,7 +194,7 @@ var fleetChecks = []string{"keys and certificate", "provisioned, and again", "re
 func TestPythonClaim(t *testing.T) {
 	need(t, "aws", "awscli")
 	python := filepath.Join(counterpart.Python(t, pythonSDKs...), "python")
-	f := newBridge(t, "", nil)
+	f := sharedBridge(t, "")
 	shell := &awsShell{f: f, service: "iot"}
 	shell.says("", "create-policy", "--policy-name", "own", "--policy-document", ownPolicy)
 	shell.says("", "create-provisioning-template", "--template-name", "fleet", "--enabled", "--provisioning-role-arn",
@@ -218,7 +218,7 @@ func TestPythonClaim(t *testing.T) {
 // what the CA has signed is provisioned as soon as it connects.
 func TestAWSCLIFirstConnection(t *testing.T) {
 	need(t, "aws", "awscli")
-	f := newBridge(t, "", nil)
+	f := sharedBridge(t, "")
 	shell := &awsShell{f: f, service: "iot"}
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	f.must(err)
@@ -243,16 +243,16 @@ func TestAWSCLIFirstConnection(t *testing.T) {
 			"--set-as-active", "--allow-auto-registration", "--registration-config", config}
 	}
 	body := strings.NewReplacer(`"SerialNumber":{`, `"AWS::IoT::Certificate::CommonName":{`, `"Ref":"SerialNumber"`,
-		`"Ref":"AWS::IoT::Certificate::CommonName"`).Replace(pressTemplate)
+		`"Ref":"AWS::IoT::Certificate::CommonName"`, `"own"`, `"first"`).Replace(pressTemplate)
 
 	shell.fails("is no template of type JITP", register("templateName=first")...)
-	shell.says("", "create-provisioning-template", "--template-name", "fleet", "--provisioning-role-arn",
+	shell.says("", "create-provisioning-template", "--template-name", "claims", "--provisioning-role-arn",
 		"arn:aws:iam::000000000000:role/none", "--template-body", pressTemplate)
-	shell.fails("is no template of type JITP", register("templateName=fleet")...)
+	shell.fails("is no template of type JITP", register("templateName=claims")...)
 	shell.fails("registrationConfig.templateBody", register(`{"templateBody":"{}"}`)...)
 	shell.says("", "create-provisioning-template", "--template-name", "first", "--type", "JITP", "--enabled",
 		"--provisioning-role-arn", "arn:aws:iam::000000000000:role/none", "--template-body", body)
-	shell.says("", "create-policy", "--policy-name", "own", "--policy-document", ownPolicy)
+	shell.says("", "create-policy", "--policy-name", "first", "--policy-document", ownPolicy)
 	var made struct{ CertificateId string }
 	f.must(json.Unmarshal([]byte(shell.says("certificateId", register("templateName=first")...)), &made))
 

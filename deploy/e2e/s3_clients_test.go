@@ -27,7 +27,7 @@ type objectSite struct {
 
 func newObjectSite(t *testing.T) *objectSite {
 	bin := counterpart.Python(t, s3Clients...)
-	f := newBridge(t, "", nil)
+	f := sharedBridge(t, "")
 	shell := &awsShell{f: f, service: "s3"}
 	return &objectSite{f, bin, shell.environment()}
 }

@@ -39,7 +39,7 @@ func namedToo() []string {
 // TestPythonSDKs runs AWS's IoT device SDKs for Python, versions 1 and 2.
 func TestPythonSDKs(t *testing.T) {
 	python := filepath.Join(counterpart.Python(t, pythonSDKs...), "python")
-	f := newBridge(t, "", nil)
+	f := sharedBridge(t, "")
 	op := f.newOperator()
 	for _, v := range []string{"v1-mtls", "v1-wss"} {
 		f.sdk(t, op, v, python, "py/sdk_v1.py", sdkChecks)
@@ -57,7 +57,7 @@ func TestPythonSDKs(t *testing.T) {
 func TestNodeSDKs(t *testing.T) {
 	dir := nodeScripts(t, counterpart.Node(t, nodeSDKs...), "checks.mjs", "sdk_v1.mjs", "sdk_v2.mjs",
 		"shadow_checks.mjs", "shadow_v1.mjs", "shadow_v2.mjs")
-	f := newBridge(t, "", nil)
+	f := sharedBridge(t, "")
 	op := f.newOperator()
 	for _, v := range []string{"v1-mtls", "v1-wss"} {
 		f.sdk(t, op, v, "node", filepath.Join(dir, "sdk_v1.mjs"), sdkChecks)

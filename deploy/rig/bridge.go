@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -31,7 +32,8 @@ type Bridge struct {
 }
 
 // NewBridge prepares a bridge under dir; extra is appended to its
-// configuration file, which ends in the table [https]. Start starts it.
+// configuration file, which ends in the table [https], and may have a table
+// [mqtt]. Start starts it.
 func NewBridge(bin Bin, dir, extra string) (*Bridge, error) {
 	b := &Bridge{Dir: filepath.Join(dir, "bridge"), Log: filepath.Join(dir, "bridge.log"), bin: bin}
 	for _, addr := range []*string{&b.MQTT, &b.HTTPS, &b.Admin} {
@@ -43,8 +45,11 @@ func NewBridge(bin Bin, dir, extra string) (*Bridge, error) {
 	if err := os.MkdirAll(b.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = %q\n[admin]\nlisten = %q\n[https]\nlisten = %q\n%s", b.Dir,
-		b.MQTT, b.Admin, b.HTTPS, extra)
+	text := fmt.Sprintf("data_dir = %q\n[admin]\nlisten = %q\n[https]\nlisten = %q\n%s", b.Dir, b.Admin, b.HTTPS, extra)
+	if !strings.Contains(extra, "[mqtt]\n") {
+		text += "\n[mqtt]\n"
+	}
+	text = strings.Replace(text, "[mqtt]\n", fmt.Sprintf("[mqtt]\nlisten = %q\n", b.MQTT), 1)
 	if err := os.WriteFile(b.config(), []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -36,13 +36,13 @@ export async function run(make) {
   const variant = process.argv[2]
   const prefix = `js/${variant}`
   if (process.argv[3] === 'will') { // a process of its own, which is killed
-    await make(`${variant}-w`, true, { topic: `${prefix}/will`, payload: 'gone' }, new Inbox()).connect()
+    await make(`js-${variant}-w`, true, { topic: `${prefix}/will`, payload: 'gone' }, new Inbox()).connect()
     process.send('up')
     setInterval(() => {}, 1000)
     return
   }
   let inbox = new Inbox()
-  const a = make(`${variant}-a`, true, null, inbox)
+  const a = make(`js-${variant}-a`, true, null, inbox)
   await within('connection', a.connect())
   ok('connect')
   for (const name of ['x', 'will']) await within('SUBACK', a.subscribe(`${prefix}/${name}`))
@@ -57,13 +57,13 @@ export async function run(make) {
   await inbox.expect(`${prefix}/will`, 'gone')
   ok('will')
 
-  let d = make(`${variant}-d`, false, null, new Inbox())
+  let d = make(`js-${variant}-d`, false, null, new Inbox())
   await within('connection', d.connect())
   await within('SUBACK', d.subscribe(`${prefix}/d`))
   await within('end', d.disconnect())
   await within('PUBACK', a.publish(`${prefix}/d`, 'missed'))
   inbox = new Inbox()
-  d = make(`${variant}-d`, false, null, inbox)
+  d = make(`js-${variant}-d`, false, null, inbox)
   await within('connection', d.connect())
   await inbox.expect(`${prefix}/d`, 'missed')
   ok('durable session')

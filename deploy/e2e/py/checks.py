@@ -35,13 +35,13 @@ def run(variant, make):
     connect(), subscribe(topic), publish(topic, payload), disconnect()."""
     prefix = f"py/{variant}"
     if sys.argv[2:] == ["will"]:  # a process of its own, which is killed
-        w = make(f"{variant}-w", True, (f"{prefix}/will", "gone"), Inbox())
+        w = make(f"py-{variant}-w", True, (f"{prefix}/will", "gone"), Inbox())
         w.connect()
         print("up", flush=True)
         signal.pause()
 
     inbox = Inbox()
-    a = make(f"{variant}-a", True, None, inbox)
+    a = make(f"py-{variant}-a", True, None, inbox)
     a.connect()
     ok("connect")
     for name in ("x", "will"):
@@ -60,13 +60,13 @@ def run(variant, make):
     inbox.expect(f"{prefix}/will", "gone")
     ok("will")
 
-    d = make(f"{variant}-d", False, None, Inbox())
+    d = make(f"py-{variant}-d", False, None, Inbox())
     d.connect()
     d.subscribe(f"{prefix}/d")
     d.disconnect()
     a.publish(f"{prefix}/d", "missed")
     inbox = Inbox()
-    d = make(f"{variant}-d", False, None, inbox)
+    d = make(f"py-{variant}-d", False, None, inbox)
     d.connect()
     inbox.expect(f"{prefix}/d", "missed")
     ok("durable session")
