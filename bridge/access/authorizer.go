@@ -75,7 +75,7 @@ type temporaryKeys interface {
 // firstConnections provisions a device by the template of its CA;
 // provision.ErrNoTemplate if there is none.
 type firstConnections interface {
-	FirstConnection(ctx context.Context, cert *x509.Certificate) (*provision.Made, error)
+	FirstConnection(ctx context.Context, cert *x509.Certificate) (*provision.Applied, error)
 }
 
 // An Authorizer judges clients by the registry: MQTT connections, requests for a

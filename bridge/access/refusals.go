@@ -126,9 +126,9 @@ func remote(err error) bool {
 	return ok && op.Op == "remote error"
 }
 
-// tell logs a refusal. address has a port; key is the access key of the bridge that
+// logRefusal logs a refusal. address has a port; key is the access key of the bridge that
 // was shown and may not be proven, "" for none: each has lines of its own.
-func (r *Refusals) tell(address, clientID, key string, err error) {
+func (r *Refusals) logRefusal(address, clientID, key string, err error) {
 	if errors.Is(err, customauth.ErrFailed) {
 		return // by no fault of the client: webhooks logs its authorizer
 	}
@@ -178,9 +178,9 @@ func (r *Refusals) Full(setting string, most int) {
 	})
 }
 
-// Denied is tell for the gateway and the listener.
+// Denied is logRefusal for the gateway and the listener.
 func (r *Refusals) Denied(a net.Addr, clientID string, err error) {
 	if a != nil {
-		r.tell(a.String(), clientID, "", err)
+		r.logRefusal(a.String(), clientID, "", err)
 	}
 }

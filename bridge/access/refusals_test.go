@@ -26,7 +26,7 @@ func TestAdvice(t *testing.T) {
 	} {
 		var log strings.Builder
 		r := NewRefusals(slog.New(slog.NewTextHandler(&log, nil)))
-		r.tell("192.0.2.1:5", "x", "", fmt.Errorf("refused: %w", c.err))
+		r.logRefusal("192.0.2.1:5", "x", "", fmt.Errorf("refused: %w", c.err))
 		_, advice, _ := strings.Cut(log.String(), " do=")
 		if !strings.Contains(advice, c.says) || strings.Contains(advice, c.none) {
 			t.Errorf("%v: %s", c.err, log.String())

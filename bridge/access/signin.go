@@ -117,7 +117,7 @@ func (a *Authorizer) refuseRequest(r *http.Request, way, keyID string, err error
 	if keyID == "" && r.TLS != nil {
 		s.who = fingerprintOf(r.TLS.PeerCertificates)
 	}
-	a.o.Refusals.tell(r.RemoteAddr, "", a.ownKey(keyID), fmt.Errorf("%w: %w", errRequest, err))
+	a.o.Refusals.logRefusal(r.RemoteAddr, "", a.ownKey(keyID), fmt.Errorf("%w: %w", errRequest, err))
 	a.refuse(s)
 }
 

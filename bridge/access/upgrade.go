@@ -36,7 +36,7 @@ func (a *Authorizer) Upgrade(r *http.Request) (gateway.Via, error) {
 	if err != nil {
 		s := signIn{way: signInWebSocket, remote: r.RemoteAddr, err: err}
 		s.key, s.who = shownBy(r)
-		a.o.Refusals.tell(r.RemoteAddr, "", a.ownKey(s.key), fmt.Errorf("%w: %w", errUpgrade, err))
+		a.o.Refusals.logRefusal(r.RemoteAddr, "", a.ownKey(s.key), fmt.Errorf("%w: %w", errUpgrade, err))
 		a.refuse(s)
 	}
 	return via, err

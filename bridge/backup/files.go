@@ -98,7 +98,7 @@ func (s *Source) walk(l *listing, root, below string, isCut bool) error {
 			name += "/"
 		}
 		if t, _ := Treat(name); t == Left {
-			return s.leave(l, name, path, e)
+			return s.skip(l, name, path, e)
 		}
 		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) && !isCut {
@@ -111,9 +111,9 @@ func (s *Source) walk(l *listing, root, below string, isCut bool) error {
 	})
 }
 
-// leave passes over what is in no backup. Of a folder for what is half written the backup
+// skip passes over what is in no backup. Of a folder for what is half written the backup
 // has the folder: objects of which nothing is there, not even that, are lost.
-func (s *Source) leave(l *listing, name, path string, e fs.DirEntry) error {
+func (s *Source) skip(l *listing, name, path string, e fs.DirEntry) error {
 	if !e.IsDir() {
 		return nil
 	}

@@ -201,7 +201,7 @@ func (r *restore) fetch(ctx context.Context, st *stage, missing []vault.FileInfo
 	var done atomic.Int64
 	done.Store(r.out.Resume)
 	var telling sync.Mutex
-	tell := func(name string, n int) {
+	progress := func(name string, n int) {
 		at := done.Add(int64(n))
 		telling.Lock()
 		defer telling.Unlock()
@@ -212,7 +212,7 @@ func (r *restore) fetch(ctx context.Context, st *stage, missing []vault.FileInfo
 	for range fetchers {
 		wg.Go(func() {
 			for f := range next {
-				if err := r.fetchFile(ctx, st, f, tell); err != nil {
+				if err := r.fetchFile(ctx, st, f, progress); err != nil {
 					cancel(err)
 				}
 			}
@@ -234,7 +234,7 @@ feeding:
 	return syncFolders(st.path)
 }
 
-func (r *restore) fetchFile(ctx context.Context, st *stage, f vault.FileInfo, tell func(string, int)) (err error) {
+func (r *restore) fetchFile(ctx context.Context, st *stage, f vault.FileInfo, progress func(string, int)) (err error) {
 	to := filepath.Join(st.path, filepath.FromSlash(f.Name))
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return err
@@ -249,21 +249,21 @@ func (r *restore) fetchFile(ctx context.Context, st *stage, f vault.FileInfo, te
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	if _, err := io.Copy(told{out, func(n int) { tell(f.Name, n) }}, in); err != nil {
+	if _, err := io.Copy(progressWriter{out, func(n int) { progress(f.Name, n) }}, in); err != nil {
 		return err
 	}
 	return out.Sync()
 }
 
-// told tells how much is written.
-type told struct {
+// progressWriter tells how much is written.
+type progressWriter struct {
 	io.Writer
-	tell func(n int)
+	progress func(n int)
 }
 
-func (t told) Write(b []byte) (int, error) {
+func (t progressWriter) Write(b []byte) (int, error) {
 	n, err := t.Writer.Write(b)
-	t.tell(n)
+	t.progress(n)
 	return n, err
 }
 

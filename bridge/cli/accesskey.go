@@ -99,7 +99,7 @@ var accessKeyList = command{name: "access-key list", args: "[USER]",
 		if len(c.args) > 0 {
 			query.Set("user", c.args[0])
 		}
-		return tell(ctx, c, *asJSON, "/v1/access-keys", query, func(all []people.KeyInfo) error {
+		return getAndPrint(ctx, c, *asJSON, "/v1/access-keys", query, func(all []people.KeyInfo) error {
 			return printKeys(c, all)
 		})
 	}}

@@ -237,8 +237,9 @@ func (c *call) with(ctx context.Context, f func(a *client) error) error {
 	return a.close()
 }
 
-// tell gets path of the bridge and prints it: as JSON, or by print.
-func tell[T any](ctx context.Context, c *call, asJSON bool, path string, query url.Values, print func(T) error) error {
+// getAndPrint gets path of the bridge and prints it: as JSON, or by print.
+func getAndPrint[T any](ctx context.Context, c *call, asJSON bool, path string, query url.Values,
+	print func(T) error) error {
 	return c.with(ctx, func(a *client) error {
 		if asJSON {
 			return a.do(ctx, "GET", path, query, nil, c.json())

@@ -79,22 +79,22 @@ func (c *call) requestFlags(in *backup.Request) (limit *int64) {
 
 // seldom returns a function that is true once in every, first after that.
 func seldom(every time.Duration) (due func() bool) {
-	told := time.Now()
+	shown := time.Now()
 	return func() bool {
-		if time.Since(told) <= every {
+		if time.Since(shown) <= every {
 			return false
 		}
-		told = time.Now()
+		shown = time.Now()
 		return true
 	}
 }
 
-// tellEvery is how often a backup tells how far it is; one that is done before says nothing.
-const tellEvery = 10 * time.Second
+// progressEvery is how often a backup tells how far it is; one that is done before says nothing.
+const progressEvery = 10 * time.Second
 
 // backup asks for a backup, tells how far it is, and returns the last line.
 func (c *call) backup(ctx context.Context, a *client, in backup.Request) (last admin.BackupLine, err error) {
-	due, path := seldom(tellEvery), "/v1/backups"
+	due, path := seldom(progressEvery), "/v1/backups"
 	if in.Elsewhere() {
 		path += "/elsewhere"
 	}

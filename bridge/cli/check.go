@@ -19,7 +19,7 @@ var checkCommand = command{name: "check",
 		}
 		return c.look(func(cfg *config.Config, r datadir.Report) error {
 			err := datadir.Check(cfg.DataDir, cfg.Objects.Dir, cfg.BridgeD.Dir, r)
-			return errors.Join(err, c.tellWayBack(cfg.DataDir))
+			return errors.Join(err, c.printWayBack(cfg.DataDir))
 		})
 	}}
 

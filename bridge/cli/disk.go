@@ -16,7 +16,7 @@ var diskCommand = command{name: "disk",
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return tell(ctx, c, *asJSON, "/v1/disk", nil, c.showDisk)
+		return getAndPrint(ctx, c, *asJSON, "/v1/disk", nil, c.showDisk)
 	}}
 
 func (c *call) showDisk(s disk.Status) error {

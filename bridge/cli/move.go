@@ -87,7 +87,7 @@ func (c *call) finishMove(ctx context.Context, t place, in backup.Request, addre
 		return err
 	}
 	if m != nil && m.State == datadir.Moved {
-		return c.tellMoved(m)
+		return c.printMoved(m)
 	}
 	// Whatever can be wrong with the flags is told while devices are still served.
 	d := admin.Drain{To: address, Target: t.String()}
@@ -118,7 +118,7 @@ func (c *call) finishMove(ctx context.Context, t place, in backup.Request, addre
 	if err := datadir.WriteMove(dir, m); err != nil {
 		return err
 	}
-	return c.tellMoved(m)
+	return c.printMoved(m)
 }
 
 // drainWithin is how long a bridge has for its end; it takes 30 s at most.
@@ -189,7 +189,7 @@ func (c *call) lastBackup(ctx context.Context, cfg *config.Config, in backup.Req
 	return taken, errors.Join(err, s.Close())
 }
 
-func (c *call) tellMoved(m *datadir.Move) error {
+func (c *call) printMoved(m *datadir.Move) error {
 	_, err := fmt.Fprintf(c.stdout, "moved: %s in %s is the last backup\n"+
 		"next, on the new machine: tidemill-bridge move take -from %s -id %s -identity FILE, then start it\n"+
 		"before that: tidemill-bridge move undo has this bridge go on\n", m.Backup, m.Target, m.Target, m.Backup)
@@ -258,7 +258,7 @@ var moveStatus = command{name: "move status", summary: "tell how far a move of t
 			_, err = fmt.Fprintf(c.stdout, "drained at %s: the last backup, to %s, is not complete; move finish goes on, "+
 				"move undo takes it back\n", m.At.Format(time.RFC3339), cmp.Or(m.Target, "a target"))
 		default:
-			err = c.tellMoved(m)
+			err = c.printMoved(m)
 		}
 		return err
 	}}

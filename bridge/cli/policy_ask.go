@@ -81,7 +81,7 @@ var policyEffective = command{name: "policy effective", args: "[CERTIFICATE-ID]"
 		} else if *thing == "" {
 			return usagef("policy effective: want a CERTIFICATE-ID, -thing, or both; see -h")
 		}
-		return tell(ctx, c, *asJSON, "/v1/effective-policies", query, func(all []admin.EffectivePolicy) error {
+		return getAndPrint(ctx, c, *asJSON, "/v1/effective-policies", query, func(all []admin.EffectivePolicy) error {
 			for _, p := range all {
 				fmt.Fprintf(c.stdout, "%s:%d  %s\n", p.Name, p.Version, strings.Join(p.From, ", "))
 			}

@@ -189,7 +189,7 @@ var restoreHeld = command{name: "restore held", summary: "list what waited in th
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return tell(ctx, c, *asJSON, "/v1/held", nil, func(all []hold.Held) error {
+		return getAndPrint(ctx, c, *asJSON, "/v1/held", nil, func(all []hold.Held) error {
 			if len(all) == 0 {
 				_, err := fmt.Fprintln(c.stdout, "nothing is held")
 				return err

@@ -72,7 +72,7 @@ var secretList = command{name: "secret list", summary: "list the secrets of rule
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return tell(ctx, c, *asJSON, "/v1/secrets", nil, func(all []secrets.Info) error {
+		return getAndPrint(ctx, c, *asJSON, "/v1/secrets", nil, func(all []secrets.Info) error {
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "SECRET\tKIND\tCHANGED\tPREVIOUS\tSTATE")
 			for _, s := range all {

@@ -178,13 +178,13 @@ var configCheck = command{name: "config check", args: "[FILE]",
 			return err
 		}
 		_, err = fmt.Fprintf(c.stdout, "it is right; data in %s\n", cfg.DataDir)
-		return errors.Join(err, c.tellWayBack(cfg.DataDir))
+		return errors.Join(err, c.printWayBack(cfg.DataDir))
 	}}
 
-// tellWayBack says what a start over the data directory would raise. While a bridge
+// printWayBack says what a start over the data directory would raise. While a bridge
 // runs over it that is not known, and a directory that cannot be looked at is not what
 // is asked about.
-func (c *call) tellWayBack(dir string) error {
+func (c *call) printWayBack(dir string) error {
 	raised, last, err := datadir.Migrations(dir)
 	if err != nil || len(raised) == 0 {
 		return nil

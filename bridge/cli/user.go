@@ -118,7 +118,7 @@ var userList = command{name: "user list", summary: "list the users, their roles 
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return tell(ctx, c, *asJSON, "/v1/users", nil, func(all []people.UserInfo) error {
+		return getAndPrint(ctx, c, *asJSON, "/v1/users", nil, func(all []people.UserInfo) error {
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "USER\tROLES\tPOLICIES\tPASSWORD\tKEYS")
 			for _, u := range all {
@@ -137,7 +137,7 @@ var userShow = command{name: "user show", args: "NAME", summary: "tell what a us
 			return err
 		}
 		path := "/v1/users/" + url.PathEscape(c.args[0])
-		return tell(ctx, c, *asJSON, path, nil, func(u people.UserInfo) error {
+		return getAndPrint(ctx, c, *asJSON, path, nil, func(u people.UserInfo) error {
 			fmt.Fprintf(c.stdout, "user      %s\nroles     %s\npolicies  %s\npassword  %s\ncreated   %s\nchanged   %s\n\n",
 				u.Name, orNone(u.Roles), orNone(policyNames(u.Policies)), yesNo(u.Password), clockText(u.Created),
 				clockText(u.Changed))

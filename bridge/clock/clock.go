@@ -141,7 +141,7 @@ func (c *Clock) look() time.Time {
 			return wall
 		}
 		c.held, c.heldAt, c.back = true, 0, 0
-		c.tellHeld("the clock jumped")
+		c.warnHeld("the clock jumped")
 		return wall
 	}
 	c.heldAt += passed
@@ -157,7 +157,7 @@ func (c *Clock) look() time.Time {
 	return wall
 }
 
-func (c *Clock) tellHeld(what string) {
+func (c *Clock) warnHeld(what string) {
 	accepted := "when you say so"
 	if c.opts.AcceptAfter > 0 {
 		accepted = (c.opts.AcceptAfter - c.heldAt).String()
@@ -247,5 +247,5 @@ func (c *Clock) Resume(s State) {
 		c.held, c.heldAt, c.gap = true, 0, c.opts.MaxGap
 	}
 	c.back, c.offset = 0, wall.Sub(c.trust)
-	c.tellHeld("the clock is far from when the bridge last ran, or it was off for long")
+	c.warnHeld("the clock is far from when the bridge last ran, or it was off for long")
 }

@@ -62,10 +62,10 @@ func Salvage(dir, objects, declared, to string, r Report) error {
 		return fmt.Errorf("the new directory: %w", err)
 	}
 	part, logLost := "", false
-	told := r
-	told.Part = func(name string) { part = name; r.Part(name) }
-	told.Lost = func(err error) { logLost = logLost || part == "log"; r.Lost(err) }
-	look(dir, objects, declared, to, told)
+	report := r
+	report.Part = func(name string) { part = name; r.Part(name) }
+	report.Lost = func(err error) { logLost = logLost || part == "log"; r.Lost(err) }
+	look(dir, objects, declared, to, report)
 	if err := copyBeside(dir, to, r); err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func look(dir, objects, declared, to string, r Report) {
 			continue
 		}
 		if f.lost || f.why != "" && !f.there {
-			r.Lost(errors.New(f.told()))
+			r.Lost(errors.New(f.text()))
 		}
 		if !f.there || p.Kind == File || p.Kind == Late && f.why != "" {
 			continue
@@ -357,7 +357,7 @@ func readFile(path, to string, r Report) (err error) {
 		return err
 	}
 	defer f.Close()
-	in := io.Reader(counted{f, r.Read})
+	in := io.Reader(countingReader{f, r.Read})
 	if to != "" {
 		out, failed := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if failed != nil {
@@ -374,13 +374,13 @@ func readFile(path, to string, r Report) (err error) {
 	return err
 }
 
-// counted tells how much was read.
-type counted struct {
+// countingReader tells how much was read.
+type countingReader struct {
 	io.Reader
 	read func(int)
 }
 
-func (c counted) Read(b []byte) (int, error) {
+func (c countingReader) Read(b []byte) (int, error) {
 	n, err := c.Reader.Read(b)
 	c.read(n)
 	return n, err

@@ -227,8 +227,8 @@ func (p Part) find(is identity) (f finding, err error) {
 	return f, nil
 }
 
-// told is the finding in words.
-func (f finding) told() string { return fmt.Sprintf("%s %s; it held %s", f.Path, f.why, f.Holds) }
+// text is the finding in words.
+func (f finding) text() string { return fmt.Sprintf("%s %s; it held %s", f.Path, f.why, f.Holds) }
 
 // find looks at the parts and changes nothing.
 func (d *Dir) find() (all []finding, err error) {
@@ -255,7 +255,7 @@ func (d *Dir) Check() error {
 	var lost []string
 	for _, f := range found {
 		if f.lost && !d.accepts(f.Name) {
-			lost = append(lost, f.told())
+			lost = append(lost, f.text())
 		}
 	}
 	if len(lost) > 0 {
@@ -342,7 +342,7 @@ func (d *Dir) Complete(version string) error {
 		return nil
 	}
 	d.is.State, d.is.Late, d.is.Lost, d.is.Seal = complete, late, nil, key
-	d.is.Version, d.is.Formats = version, known()
+	d.is.Version, d.is.Formats = version, knownFormats()
 	return d.save()
 }
 

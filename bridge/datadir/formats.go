@@ -85,8 +85,8 @@ func (d *Dir) Newer(err error, version string) error {
 	return fmt.Errorf("%w\n%s was last used by tidemill-bridge %s, and this is %s", err, d.path, d.is.Version, version)
 }
 
-// known are the formats that this program brings parts to.
-func known() map[string]uint64 {
+// knownFormats are the formats that this program brings parts to.
+func knownFormats() map[string]uint64 {
 	all := map[string]uint64{}
 	for name, f := range formats {
 		all[name] = f.knows
@@ -113,5 +113,5 @@ var formats = map[string]struct {
 
 // noted says that the directory's identity has this program's version and formats.
 func (d *Dir) noted(version string) bool {
-	return d.is.Version == version && maps.Equal(d.is.Formats, known())
+	return d.is.Version == version && maps.Equal(d.is.Formats, knownFormats())
 }

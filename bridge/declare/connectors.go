@@ -96,14 +96,14 @@ func (c *Connectors) apply(files []file) map[string]outcome {
 		}
 	}
 	c.files = next
-	told := map[string]outcome{}
+	outcomes := map[string]outcome{}
 	for path, n := range next {
 		if n.name != "" {
 			n.holds = 1
 		}
-		told[path] = n.outcome
+		outcomes[path] = n.outcome
 	}
-	return told
+	return outcomes
 }
 
 // set gives a connector another file, making it if there is none; nil ends it.

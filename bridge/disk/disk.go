@@ -103,7 +103,7 @@ type Meter struct {
 	measured  time.Time
 	total     int64 // of the parts that are within no other
 	running   bool  // Run was called: before that nothing is logged
-	told      level
+	logged    level
 	warned    map[string]bool   // limits of which 80 % are used
 	failing   map[string]string // what cannot be measured, and why
 }

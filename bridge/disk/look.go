@@ -130,15 +130,15 @@ func (m *Meter) look() {
 	if !m.running {
 		return
 	}
-	m.tell(m.told, now, why)
-	m.told = now
+	m.logChange(m.logged, now, why)
+	m.logged = now
 	if m.size > 0 {
 		m.warn("the disk of "+m.o.Dir, m.size-m.free, m.size-m.o.Reserve)
 	}
 }
 
-// tell logs what is refused from now on; mu is held.
-func (m *Meter) tell(before, now level, why string) {
+// logChange logs what is refused from now on; mu is held.
+func (m *Meter) logChange(before, now level, why string) {
 	switch {
 	case before == now:
 	case now == noGrowth:

@@ -15,8 +15,8 @@ import (
 
 // openAccess makes what knows who a client is and what it may do.
 func (a *assembly) openAccess() (err error) {
-	told := a.webhooks.report("authorizer")
-	a.custom, err = access.OpenCustomAuthorizers(a.cfg.Authorizers, a.cfg.Hooks, a.ownFunctions(), a.registry, told,
+	report := a.webhooks.report("authorizer")
+	a.custom, err = access.OpenCustomAuthorizers(a.cfg.Authorizers, a.cfg.Hooks, a.ownFunctions(), a.registry, report,
 		a.log)
 	if err != nil {
 		return err

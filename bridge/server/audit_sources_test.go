@@ -284,12 +284,12 @@ func TestAuditSignIns(t *testing.T) {
 		!strings.HasPrefix(r.From, "127.0.0.1:") || r.Client != "stranger" {
 		t.Errorf("%+v", r)
 	}
-	b.told("MQTT over TLS", "is not registered", "cert register")
+	b.wantRefusal("MQTT over TLS", "is not registered", "cert register")
 	b.flushRefusals() // forgets what was told
 	if _, _, err := b.knockAt(b.https.Addr(), alpn, "alpn"); err != nil {
 		t.Error(err)
 	}
-	b.told("MQTT by ALPN", `"client":"alpn"`, "is not registered")
+	b.wantRefusal("MQTT by ALPN", `"client":"alpn"`, "is not registered")
 	_, _, _ = b.knock(narrow.tls(t), "forbidden")
 	b.record(t, audit.SourceSignIn, "Connect", func(r audit.Record) bool {
 		return strings.Contains(r.Error, "lets it connect") && r.Client == "forbidden" && r.Who == narrow.CertificateID
@@ -305,11 +305,11 @@ func TestAuditSignIns(t *testing.T) {
 	b.record(t, audit.SourceSignIn, "OpenWebSocket", func(r audit.Record) bool {
 		return r.Who == audit.Claimed(wrong.ID) && r.Key == ""
 	})
-	b.told("a WebSocket", "WebSocket refused", "does not match", `"claimed_key":"`+wrong.ID)
+	b.wantRefusal("a WebSocket", "WebSocket refused", "does not match", `"claimed_key":"`+wrong.ID)
 	if c, status := b.wss("wss://"+b.https.Addr().String()+"/mqtt", nil, nil, "chat"); c != nil || status != 400 {
 		t.Errorf("%d", status)
 	}
-	b.told("a request for no WebSocket", "no WebSocket of MQTT", "subprotocol mqtt")
+	b.wantRefusal("a request for no WebSocket", "no WebSocket of MQTT", "subprotocol mqtt")
 	if resp, _ := b.aws(wrong, true, "POST", "/things/x", `{}`); resp.StatusCode != 403 {
 		t.Errorf("%d", resp.StatusCode)
 	}
@@ -320,7 +320,7 @@ func TestAuditSignIns(t *testing.T) {
 		b.record(t, audit.SourceSignIn, "CallAPI", func(r audit.Record) bool {
 			return r.Who == audit.Claimed(who) && strings.Contains(r.Error, why)
 		})
-		b.told("an API", "request refused", why)
+		b.wantRefusal("an API", "request refused", why)
 	}
 	status, _, _ := b.requester("", f.tls(b, leaf)).do("POST", "/topics/x", "hi")
 	if status != 403 {
@@ -338,7 +338,7 @@ func TestAuditSignIns(t *testing.T) {
 		nc.Close()
 		t.Error("a CA that is not known")
 	}
-	b.told("a handshake at the HTTPS listener", "does not accept the bridge")
+	b.wantRefusal("a handshake at the HTTPS listener", "does not accept the bridge")
 
 	const most, before = 5, 2 // in a minute; and those above
 	for range 4 * most {

@@ -16,8 +16,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
-// told waits for the line of a refusal, with these words.
-func (b *bridge) told(name string, words ...string) {
+// wantRefusal waits for the line of a refusal, with these words.
+func (b *bridge) wantRefusal(name string, words ...string) {
 	b.t.Helper()
 	b.eventually(name+" is told", func() bool {
 		for line := range strings.Lines(b.log.String()) {
@@ -34,7 +34,7 @@ func (b *bridge) told(name string, words ...string) {
 	})
 }
 
-// flushRefusals logs what was counted, and forgets what was told.
+// flushRefusals logs what was counted, and forgets what was logged.
 func (b *bridge) flushRefusals() {
 	ctx, end := context.WithCancel(b.t.Context())
 	end()
@@ -48,7 +48,7 @@ func TestRefusalsAreTold(t *testing.T) {
 	id, revoked, narrow := b.thing("dev", all("", "")), b.thing("gone", all("", "")),
 		b.thing("narrow", all("iot:Publish", "topic/secret"))
 	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(revoked.CertificateID, registry.Revoked) })
-	told := b.told
+	wantRefusal := b.wantRefusal
 	addr := b.MQTTAddr().String()
 	shake := func(addr string, conf *tls.Config) {
 		nc, err := tls.Dial("tcp", addr, conf)
@@ -60,35 +60,35 @@ func TestRefusalsAreTold(t *testing.T) {
 		nc.Close()
 	}
 	shake(addr, &tls.Config{RootCAs: b.roots(), ServerName: "localhost"})
-	told("no certificate", "give the client a certificate")
+	wantRefusal("no certificate", "give the client a certificate")
 	shake(addr, &tls.Config{ServerName: "localhost"}) // does not know our CA
-	told("another CA", "pki/ca.pem of the data directory, reach it by a name")
+	wantRefusal("another CA", "pki/ca.pem of the data directory, reach it by a name")
 	shake(b.https.Addr().String(), &tls.Config{RootCAs: b.roots(), ServerName: "localhost",
 		MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
-	told("an old TLS", "the client has to speak TLS 1.2 or 1.3")
+	wantRefusal("an old TLS", "the client has to speak TLS 1.2 or 1.3")
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer nc.Close()
 	fmt.Fprint(nc, string((&packet.Connect{Version: packet.V311, ClientID: "plain"}).Append(nil, packet.V311)))
-	told("no TLS", "the client does not use TLS")
+	wantRefusal("no TLS", "the client does not use TLS")
 
 	_ = b.dial(revoked, "gone", true).Connect().WaitTimeout(patience)
-	told("a revoked certificate", `"client":"gone"`, "is not active", "cert activate")
+	wantRefusal("a revoked certificate", `"client":"gone"`, "is not active", "cert activate")
 	_ = b.dial(b.thing("own", ""), "other", true).Connect().WaitTimeout(patience)
-	told("another client id", `"client":"other"`, "lets it connect as", "policy test")
+	wantRefusal("another client id", `"client":"other"`, "lets it connect as", "policy test")
 	d := b.connect(narrow, "narrow")
 	_ = d.wait(d.Publish("secret", 1, false, "x"))
-	told("a publish", "policy put", `"client":"narrow"`, "to \\\"secret\\\"")
+	wantRefusal("a publish", "policy put", `"client":"narrow"`, "to \\\"secret\\\"")
 	e := b.connect(id, "dev")
 	e.subscribe("$aws/things/dev/jobs/notify")
-	told("a topic of no service", `"client":"dev"`, "this bridge has no jobs service")
+	wantRefusal("a topic of no service", `"client":"dev"`, "this bridge has no jobs service")
 
 	if c, status := b.wss("wss://"+b.https.Addr().String()+"/mqtt", nil, nil, "mqtt"); c != nil || status != 403 {
 		t.Errorf("status %d", status)
 	}
-	told("a WebSocket", "WebSocket refused", "sign /mqtt")
+	wantRefusal("a WebSocket", "WebSocket refused", "sign /mqtt")
 
 	// A look at the port is none.
 	n := strings.Count(b.log.String(), "client refused")
@@ -139,7 +139,7 @@ func TestRefusedPacketsAreTold(t *testing.T) {
 		{"a packet of servers", &packet.Suback{ID: 1, Codes: []byte{0}},
 			[]string{"SUBACK after CONNECT", "as the standard says"}},
 	} {
-		b.flushRefusals() // forgets what was told: the kinds are fewer than the cases
+		b.flushRefusals() // forgets what was logged: the kinds are fewer than the cases
 		nc, err := tls.Dial("tcp", b.MQTTAddr().String(), id.tls(t))
 		if err != nil {
 			t.Fatal(err)
@@ -149,7 +149,7 @@ func TestRefusedPacketsAreTold(t *testing.T) {
 		if err != nil && len(c.p.Append(nil, packet.V311)) < 1<<16 { // what is too large is not read
 			t.Error(err)
 		}
-		b.told(c.name, append(c.words, `"client":"dev"`)...)
+		b.wantRefusal(c.name, append(c.words, `"client":"dev"`)...)
 		nc.Close()
 	}
 }

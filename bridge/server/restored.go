@@ -23,11 +23,11 @@ func (a *assembly) openRevoker() error {
 		About: backup.About{Version: a.version, Account: a.cfg.Account, Directory: a.dir.ID()},
 		Last:  a.backups.LastCut,
 		Log:   a.log})
-	return a.tellHeld()
+	return a.warnHeld()
 }
 
-// tellHeld logs what a restore holds.
-func (s *Server) tellHeld() error {
+// warnHeld logs what a restore holds.
+func (s *Server) warnHeld() error {
 	all, err := hold.List(s.store)
 	for _, h := range all {
 		if h.Waiting > 0 {

@@ -83,15 +83,15 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	answered := answerStarting(admin, why)
 	var s *Server
 	var err error
-	for told := false; ; {
+	for logged := false; ; {
 		s, err = Open(ctx, o)
 		if !errors.Is(err, ErrNoRoom) {
 			break
 		}
 		say(err.Error())
-		if !told {
+		if !logged {
 			log.Error("the bridge waits for room on its disk", "err", err)
-			told = true
+			logged = true
 		}
 		select {
 		case <-time.After(roomEvery):

@@ -54,13 +54,13 @@ func parse(r *http.Request) (*signed, error) {
 	return s, nil
 }
 
-// lacking is ErrIncomplete with AWS's text, which lists all that is not there.
-type lacking string
+// incompleteError is ErrIncomplete with AWS's text, which lists all that is not there.
+type incompleteError string
 
-func (l lacking) Error() string { return string(l) }
+func (l incompleteError) Error() string { return string(l) }
 
 // Is makes it an ErrIncomplete.
-func (lacking) Is(target error) bool { return target == ErrIncomplete }
+func (incompleteError) Is(target error) bool { return target == ErrIncomplete }
 
 func (s *signed) fromHeaders(auth string, h http.Header) error {
 	if len(auth) > maxAuthorization {
@@ -85,7 +85,7 @@ func (s *signed) fromHeaders(auth string, h http.Header) error {
 	}
 	switch {
 	case lacks != "":
-		return lacking(lacks + "Authorization=" + auth)
+		return incompleteError(lacks + "Authorization=" + auth)
 	case scheme != algorithm || twice || len(parts) > 3:
 		return fmt.Errorf("%w: Authorization: want %s Credential=…, SignedHeaders=…, Signature=…", ErrIncomplete,
 			algorithm)
@@ -140,7 +140,7 @@ func (s *signed) fromQuery() error {
 		}
 	}
 	if lacks != "" {
-		return lacking(lacks + "Re-examine the query-string parameters.")
+		return incompleteError(lacks + "Re-examine the query-string parameters.")
 	}
 	if get["X-Amz-Algorithm"] != algorithm {
 		return fmt.Errorf("%w: X-Amz-Algorithm: want %s", ErrIncomplete, algorithm)

@@ -111,21 +111,21 @@ func (p *Proxy) forward(ctx context.Context, c net.Conn) {
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
-		_, _ = io.Copy(c, counted{t, &p.down})
+		_, _ = io.Copy(c, countingReader{t, &p.down})
 		c.Close()
 	}()
-	_, _ = io.Copy(t, counted{c, &p.up})
+	_, _ = io.Copy(t, countingReader{c, &p.up})
 	t.Close()
 	<-back
 }
 
-// counted adds what is read to n.
-type counted struct {
+// countingReader adds what is read to n.
+type countingReader struct {
 	io.Reader
 	n *atomic.Int64
 }
 
-func (c counted) Read(b []byte) (int, error) {
+func (c countingReader) Read(b []byte) (int, error) {
 	n, err := c.Reader.Read(b)
 	c.n.Add(int64(n))
 	return n, err

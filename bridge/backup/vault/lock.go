@@ -51,7 +51,7 @@ func acquire(ctx context.Context, t Target, owner, purpose string) (*lock, error
 	if err := l.put(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.alone(ctx); err != nil {
+	if err := l.excludeOthers(ctx); err != nil {
 		return nil, errors.Join(err, l.release(ctx))
 	}
 	return l, nil
@@ -78,8 +78,8 @@ func (l *lock) put(ctx context.Context) error {
 	return nil
 }
 
-// alone removes dead locks, and returns ErrLocked if there is one that lives.
-func (l *lock) alone(ctx context.Context) error {
+// excludeOthers removes dead locks, and returns ErrLocked if there is one that lives.
+func (l *lock) excludeOthers(ctx context.Context) error {
 	locks := map[string]time.Time{}
 	for e, err := range l.t.List(ctx, lockFolder) {
 		if err != nil {

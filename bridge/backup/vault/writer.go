@@ -191,7 +191,7 @@ func (w *Writer) File(ctx context.Context, name string, meta FileMeta, r io.Read
 	if err != nil {
 		return fmt.Errorf("backup of %.200q: %w", name, err)
 	}
-	f, ok := w.known(meta)
+	f, ok := w.unchanged(meta)
 	if !ok {
 		if f, err = w.read(ctx, name, meta, r); err != nil {
 			return fmt.Errorf("backup of %s: %w", name, err)
@@ -210,8 +210,8 @@ func (w *Writer) File(ctx context.Context, name string, meta FileMeta, r io.Read
 	return nil
 }
 
-// known is a file of which the repository has all pieces.
-func (w *Writer) known(meta FileMeta) (f writtenFile, ok bool) {
+// unchanged is a file of which the repository has all pieces.
+func (w *Writer) unchanged(meta FileMeta) (f writtenFile, ok bool) {
 	x, ok := w.index.files[meta.Same]
 	if meta.Same == "" || !ok || meta.Size >= 0 && meta.Size != x.size {
 		return f, false

@@ -88,12 +88,12 @@ func (x *Refusals) turn(now time.Time) []Record {
 		return nil
 	}
 	x.began, x.written = now, 0
-	return x.counted()
+	return x.summaries()
 }
 
-// counted takes what was left away: a record of each of mostOfAll/2 kinds, and one of
+// summaries takes what was left away: a record of each of mostOfAll/2 kinds, and one of
 // all others. mu is held.
-func (x *Refusals) counted() (all []Record) {
+func (x *Refusals) summaries() (all []Record) {
 	var others uint64
 	var last Record
 	add := func(k *refusalKind) {
@@ -136,7 +136,7 @@ func (x *Refusals) Run(ctx context.Context) error {
 		x.mu.Lock()
 		due := x.turn(time.Now())
 		if ctx.Err() != nil {
-			due = append(due, x.counted()...)
+			due = append(due, x.summaries()...)
 		}
 		x.mu.Unlock()
 		x.write(due)

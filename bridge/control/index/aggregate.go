@@ -130,7 +130,7 @@ func (x *Index) aggregate(index string, q *Query, name string) (all []value, typ
 	return all, typ, total, have.len(), nil
 }
 
-func typeOfAll(counts []counted) string {
+func typeOfAll(counts []termCount) string {
 	booleans := len(counts) > 0
 	for _, t := range counts {
 		if t.numeric() {

@@ -482,7 +482,7 @@ func (c *corpus) page(s set, after string, n int) (names []string, next string) 
 
 // values returns the values that the documents of s have in a field, and how
 // many have each, in the order of the text.
-func (c *corpus) values(name string, s set) (all []counted) {
+func (c *corpus) values(name string, s set) (all []termCount) {
 	f, ok := c.byName[canonical(name)]
 	if !ok {
 		return nil
@@ -490,21 +490,21 @@ func (c *corpus) values(name string, s set) (all []counted) {
 	for _, id := range c.fields[f].terms {
 		if t := c.term(id); t.kind != part {
 			if n := t.docs.within(s); n > 0 {
-				all = append(all, counted{t, n})
+				all = append(all, termCount{t, n})
 			}
 		}
 	}
 	if c.fields[f].stamps > 0 {
 		all = append(all, c.times(f, s)...)
 	}
-	slices.SortFunc(all, func(a, b counted) int {
+	slices.SortFunc(all, func(a, b termCount) int {
 		return cmp.Or(cmp.Compare(a.text, b.text), cmp.Compare(a.kind, b.kind))
 	})
 	return all
 }
 
 // times are values of a field of times, as terms.
-func (c *corpus) times(f uint32, s set) (all []counted) {
+func (c *corpus) times(f uint32, s set) (all []termCount) {
 	at := map[int64]int{} // in all
 	s.each(func(n uint32) bool {
 		for _, x := range c.docs[n].stamps {
@@ -516,7 +516,7 @@ func (c *corpus) times(f uint32, s set) (all []counted) {
 				i = len(all)
 				at[x.seconds] = i
 				text := numberText(float64(x.seconds))
-				all = append(all, counted{&term{field: f, kind: number, text: text, lower: text,
+				all = append(all, termCount{&term{field: f, kind: number, text: text, lower: text,
 					num: float64(x.seconds)}, 0})
 			}
 			if d := &all[i].docs; len(d.words) == 0 || d.words[len(d.words)-1] != n { // an array has it several times
@@ -529,8 +529,8 @@ func (c *corpus) times(f uint32, s set) (all []counted) {
 	return all
 }
 
-// A counted is a term, and how many documents of a set have it.
-type counted struct {
+// A termCount is a term, and how many documents of a set have it.
+type termCount struct {
 	*term
 	n int
 }

@@ -35,9 +35,9 @@ type servedCert struct {
 
 	current atomic.Pointer[tls.Certificate]
 
-	mu      sync.Mutex // guards what follows
-	refused error      // why the files are not served as they are now
-	told    string     // the text of the last refusal that was logged
+	mu          sync.Mutex // guards what follows
+	refused     error      // why the files are not served as they are now
+	lastRefusal string     // the text of the last refusal that was logged
 }
 
 // openServed reads the files of a setting; without files it is nil.
@@ -59,7 +59,7 @@ func (s *servedCert) load() (changed bool, err error) {
 		s.refused = fmt.Errorf("%s.cert: %w", s.setting, err)
 		return false, s.refused
 	}
-	s.refused, s.told = nil, ""
+	s.refused, s.lastRefusal = nil, ""
 	old := s.current.Swap(pair)
 	return old != nil && !old.Leaf.Equal(pair.Leaf), nil
 }
@@ -89,8 +89,8 @@ func (s *servedCert) reload(names []string, log *slog.Logger) error {
 	if err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if text := err.Error(); text != s.told {
-			s.told = text
+		if text := err.Error(); text != s.lastRefusal {
+			s.lastRefusal = text
 			log.Error("the server certificate in the files is not served, the one before stays", "setting", s.setting,
 				"not_after", s.current.Load().Leaf.NotAfter, "err", err)
 		}

@@ -51,8 +51,8 @@ type memberships interface {
 	RemoveFromGroup(thing, group string) error
 }
 
-// Made is what a plan has made, or found.
-type Made struct {
+// Applied is what a plan has made, or found.
+type Applied struct {
 	Thing       string // "": none
 	Certificate string // id; "": none
 	PEM         []byte // the certificate's
@@ -63,7 +63,7 @@ type Made struct {
 }
 
 // target is what the audit log says was made.
-func (m *Made) target() string {
+func (m *Applied) target() string {
 	if m.Thing == "" && m.Certificate != "" {
 		return "certificates/" + m.Certificate
 	}
@@ -72,8 +72,8 @@ func (m *Made) target() string {
 
 // apply makes what a plan has, in one transaction. Where things are there
 // already, its overrides say what becomes of them.
-func (s *Service) apply(tx resources, p *Plan) (*Made, error) {
-	out := &Made{Resources: map[string]string{}}
+func (s *Service) apply(tx resources, p *Plan) (*Applied, error) {
+	out := &Applied{Resources: map[string]string{}}
 	if p.Certificate == (CertificatePlan{}) {
 		out.Thing, out.Resources[p.Thing.resource] = p.Thing.Name, "thing/"+p.Thing.Name
 		return out, thing(tx, p.Thing)

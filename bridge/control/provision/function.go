@@ -108,7 +108,7 @@ func (t *Template) functions(at string, v any) error {
 func (t *Template) function(name string, arg any) error {
 	switch name {
 	case "Ref":
-		if to, _ := arg.(string); !t.known(to) {
+		if to, _ := arg.(string); !t.mayReferTo(to) {
 			return fmt.Errorf("there is no parameter %.100v", arg)
 		}
 		return nil
@@ -118,7 +118,7 @@ func (t *Template) function(name string, arg any) error {
 			return err
 		}
 		_, err = substitute(text, func(name string) (string, error) {
-			if _, ok := own[name]; !ok && !t.known(name) {
+			if _, ok := own[name]; !ok && !t.mayReferTo(name) {
 				return "", fmt.Errorf("there is no parameter %.100q", name)
 			}
 			return "", nil

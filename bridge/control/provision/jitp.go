@@ -50,7 +50,7 @@ func ParseRegistration(config []byte) (Registration, error) {
 // the template of its CA has, in one update or not at all. The certificate must
 // be one that registry.AutoRegister takes; its errors are as there. A CA without
 // a template is ErrNoTemplate.
-func (s *Service) FirstConnection(ctx context.Context, cert *x509.Certificate) (made *Made, err error) {
+func (s *Service) FirstConnection(ctx context.Context, cert *x509.Certificate) (made *Applied, err error) {
 	began := time.Now()
 	defer func() {
 		if !errors.Is(err, ErrNoTemplate) {

@@ -130,7 +130,7 @@ func New(o Options) *Service {
 
 // RegisterThing makes what a template's body has with the parameters given: a
 // device, or a thing alone.
-func (s *Service) RegisterThing(ctx context.Context, body []byte, parameters map[string]string) (*Made, error) {
+func (s *Service) RegisterThing(ctx context.Context, body []byte, parameters map[string]string) (*Applied, error) {
 	t, err := parse(body)
 	if err == nil {
 		err = t.checkActions()
@@ -145,7 +145,7 @@ func (s *Service) RegisterThing(ctx context.Context, body []byte, parameters map
 	if err != nil {
 		return nil, err
 	}
-	var made *Made
+	var made *Applied
 	err = inRegistry.Update(ctx, s.registry, func(tx records) (err error) {
 		if made, err = s.apply(tx, plan); err == nil {
 			audit.Of(ctx).Name(made.target())

@@ -183,18 +183,18 @@ func resourceValues(all []resource) any {
 }
 
 func (r *resource) check() error {
-	known := properties[r.Type]
-	if known == nil {
+	overrides := properties[r.Type]
+	if overrides == nil {
 		return fmt.Errorf("type %q, want one of %s, %s, %s", r.Type, thingResource, certificateResource, policyResource)
 	}
 	for _, p := range slices.Sorted(maps.Keys(r.Properties)) {
-		if _, ok := known[p]; !ok {
+		if _, ok := overrides[p]; !ok {
 			return fmt.Errorf("%s has no property %q", r.Type, p)
 		}
 	}
 	for _, p := range slices.Sorted(maps.Keys(r.Override)) {
-		if o := r.Override[p]; !slices.Contains(known[p], o) {
-			return fmt.Errorf("OverrideSettings.%s: %q, want one of %v", p, o, known[p])
+		if o := r.Override[p]; !slices.Contains(overrides[p], o) {
+			return fmt.Errorf("OverrideSettings.%s: %q, want one of %v", p, o, overrides[p])
 		}
 	}
 	need := map[string][]string{
@@ -258,8 +258,8 @@ var given = []string{"Country", "Organization", "OrganizationalUnit", "Distingui
 // maxParameter is how long a value may be (RegisterThing: 4096 characters).
 const maxParameter = 4096
 
-// known says whether a template may refer to a parameter.
-func (t *Template) known(name string) bool {
+// mayReferTo says whether a template may refer to a parameter.
+func (t *Template) mayReferTo(name string) bool {
 	_, ok := t.parameters[name]
 	last, own := strings.CutPrefix(name, certificateParameter)
 	return ok || own && slices.Contains(given, last)
@@ -268,7 +268,7 @@ func (t *Template) known(name string) bool {
 // undeclared returns an error if there are parameters that t does not know.
 func (t *Template) undeclared(parameters map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
-		if !t.known(name) {
+		if !t.mayReferTo(name) {
 			return fmt.Errorf("%w: parameter %.100q is not declared", ErrTemplate, name)
 		}
 	}

@@ -186,7 +186,7 @@ func New(o Options) http.Handler {
 		mux.HandleFunc(x.pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(x.maxBody, maxBody))
 			a := &answer{ResponseWriter: w}
-			err := o.Peers.known(r.Context()) // before anything is kept of it
+			err := o.Peers.checkKnown(r.Context()) // before anything is kept of it
 			if err == nil {
 				err = answers(a, r)
 			}

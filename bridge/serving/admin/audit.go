@@ -29,28 +29,28 @@ func audited(x row, h handler, log *audit.Log) handler {
 		}
 		if x.keeps == begun {
 			ctx := r.Context()
-			a := &begunAnswer{ResponseWriter: w, keep: func(err error) error { return log.End(ctx, made, err) }}
+			a := &recordFirstResponse{ResponseWriter: w, keep: func(err error) error { return log.End(ctx, made, err) }}
 			return a.ended(h(a, r.WithContext(audit.With(ctx, made))))
 		}
-		held := &heldAnswer{header: http.Header{}}
-		err := h(held, r.WithContext(audit.With(r.Context(), made)))
+		buffered := &bufferedResponse{header: http.Header{}}
+		err := h(buffered, r.WithContext(audit.With(r.Context(), made)))
 		if err := log.End(r.Context(), made, err); err != nil {
 			return err
 		}
-		return held.writeTo(w)
+		return buffered.writeTo(w)
 	}
 }
 
-// A begunAnswer is one before whose first byte the record is durable.
-type begunAnswer struct {
+// A recordFirstResponse makes the record durable before its first byte is sent.
+type recordFirstResponse struct {
 	http.ResponseWriter
 	keep func(error) error // nil: it was called
 }
 
 // Unwrap is for http.ResponseController.
-func (a *begunAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+func (a *recordFirstResponse) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-func (a *begunAnswer) Write(b []byte) (int, error) {
+func (a *recordFirstResponse) Write(b []byte) (int, error) {
 	if err := a.ended(nil); err != nil {
 		return 0, err
 	}
@@ -58,7 +58,7 @@ func (a *begunAnswer) Write(b []byte) (int, error) {
 }
 
 // ended keeps the record, unless it is kept, and returns err, or why it could not.
-func (a *begunAnswer) ended(err error) error {
+func (a *recordFirstResponse) ended(err error) error {
 	if keep := a.keep; keep != nil {
 		a.keep = nil
 		if e := keep(err); e != nil {
@@ -68,18 +68,18 @@ func (a *begunAnswer) ended(err error) error {
 	return err
 }
 
-// A heldAnswer is an answer that is not sent yet.
-type heldAnswer struct {
+// A bufferedResponse is an answer that is not sent yet.
+type bufferedResponse struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
 }
 
-func (h *heldAnswer) Header() http.Header         { return h.header }
-func (h *heldAnswer) WriteHeader(code int)        { h.status = code }
-func (h *heldAnswer) Write(b []byte) (int, error) { return h.body.Write(b) }
+func (h *bufferedResponse) Header() http.Header         { return h.header }
+func (h *bufferedResponse) WriteHeader(code int)        { h.status = code }
+func (h *bufferedResponse) Write(b []byte) (int, error) { return h.body.Write(b) }
 
-func (h *heldAnswer) writeTo(w http.ResponseWriter) error {
+func (h *bufferedResponse) writeTo(w http.ResponseWriter) error {
 	maps.Copy(w.Header(), h.header)
 	if h.status != 0 {
 		w.WriteHeader(h.status)

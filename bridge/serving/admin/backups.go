@@ -24,8 +24,8 @@ type BackupLine struct {
 	Error string        `json:"error,omitempty"`
 }
 
-// tellBackup is how often a backup tells of its progress.
-const tellBackup = 500 * time.Millisecond
+// backupProgressEvery is how often a backup tells of its progress.
+const backupProgressEvery = 500 * time.Millisecond
 
 // errElsewhere is what a row is told that is not for such requests: where all that the
 // bridge has could be read is a right of its own.
@@ -65,10 +65,10 @@ func (h *backups) take(w http.ResponseWriter, r *http.Request, elsewhere bool) e
 	if err := say(BackupLine{}); err != nil { // it is in the audit log from here on
 		return err
 	}
-	told := time.Now()
+	reported := time.Now()
 	taken, err := h.backups.Take(r.Context(), in, func(p backup.Progress) {
-		if time.Since(told) >= tellBackup {
-			told = time.Now()
+		if time.Since(reported) >= backupProgressEvery {
+			reported = time.Now()
 			_ = say(BackupLine{Progress: p}) // when nobody is there any more the context ends
 		}
 	})

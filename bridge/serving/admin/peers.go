@@ -79,9 +79,9 @@ func (p *Peers) roles(c credential) (names []string) {
 	return names
 }
 
-// known returns an error for who has no role at all. Without a socket it is this
+// checkKnown returns an error for who has no role at all. Without a socket it is this
 // program itself who asks, over a data directory that it could open.
-func (p *Peers) known(ctx context.Context) error {
+func (p *Peers) checkKnown(ctx context.Context) error {
 	c, ok := ctx.Value(credentialKey{}).(credential)
 	switch {
 	case p == nil || !ok:
@@ -169,7 +169,7 @@ func (p *Peers) lasting(ctx context.Context, action, resource string) (of contex
 		return ctx, func() {}
 	}
 	return lasting.Watch(ctx, func() error {
-		if err := p.known(ctx); err != nil {
+		if err := p.checkKnown(ctx); err != nil {
 			return err
 		}
 		return p.allow(ctx, action, resource)

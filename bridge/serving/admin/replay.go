@@ -38,8 +38,8 @@ type ReplayLine struct {
 	Error  string              `json:"error,omitempty"`
 }
 
-// tellReplay is how often a replay tells of its progress.
-const tellReplay = 500 * time.Millisecond
+// replayProgressEvery is how often a replay tells of its progress.
+const replayProgressEvery = 500 * time.Millisecond
 
 // maxReplays run at once; each may hold rules.MaxExamples for each processor.
 const maxReplays = 4
@@ -109,18 +109,18 @@ func (h *replays) run(w http.ResponseWriter, r *http.Request) error {
 	defer h.remove(id)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	enc, rc := json.NewEncoder(w), http.NewResponseController(w)
-	began, told := time.Now(), time.Time{}
+	began, reported := time.Now(), time.Time{}
 	answered := false
 	report, err := h.engine.Replay(ctx, x, func(read, of uint64) {
 		now := time.Now()
-		if answered && now.Sub(told) < tellReplay && read < of {
+		if answered && now.Sub(reported) < replayProgressEvery && read < of {
 			return
 		}
 		line := ReplayLine{ID: id, Read: read, Of: of}
 		if spent := now.Sub(began).Seconds(); spent > 0 {
 			line.Rate = float64(read) / spent
 		}
-		answered, told = true, now
+		answered, reported = true, now
 		_ = enc.Encode(line) // when nobody is there any more the context ends
 		_ = rc.Flush()
 	})

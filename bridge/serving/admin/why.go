@@ -32,8 +32,8 @@ type Sample struct {
 // whySince is how far back the log is searched if nobody says.
 const whySince = time.Hour
 
-// tellSearch is how often a search tells of its progress.
-const tellSearch = 500 * time.Millisecond
+// searchProgressEvery is how often a search tells of its progress.
+const searchProgressEvery = 500 * time.Millisecond
 
 // asked reads what a request asks of: the rule in force that it names, and
 // ?since=DURATION.
@@ -74,13 +74,13 @@ func (h *topicRules) why(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	told := time.Now()
+	reported := time.Now()
 	enc, rc := json.NewEncoder(w), http.NewResponseController(w)
 	x, err := h.engine.Why(r.Context(), rule, r.URL.Query().Get("message"), since, func(searched, of uint64) {
-		if time.Since(told) < tellSearch {
+		if time.Since(reported) < searchProgressEvery {
 			return
 		}
-		told = time.Now()
+		reported = time.Now()
 		_ = enc.Encode(WhyLine{Searched: searched, Of: of}) // when nobody is there any more the context ends
 		_ = rc.Flush()
 	})

@@ -62,8 +62,8 @@ func person(c wire.Caller) *people.Rights {
 	return nil
 }
 
-// known is what conditions of people's policies may ask of a request.
-func known(q wire.Question) authz.Context {
+// conditionsOf is what conditions of people's policies may ask of a request.
+func conditionsOf(q wire.Question) authz.Context {
 	c := q.Conditions
 	keys := map[string][]string{"aws:requestedregion": {c.Region}}
 	if c.UserAgent != "" {
@@ -84,7 +84,7 @@ func (e refusal) Is(target error) bool { return target == wire.ErrDenied }
 // Admit implements wire.Authorizer.
 func (g grants) Admit(q wire.Question) (all bool, err error) {
 	if p := person(q.Caller); p != nil {
-		some, all := p.Scope(q.Action, known(q))
+		some, all := p.Scope(q.Action, conditionsOf(q))
 		if !some {
 			return false, refusal{p.User(), q.Action, "*"}
 		}
@@ -102,7 +102,7 @@ func (g grants) Admit(q wire.Question) (all bool, err error) {
 // Authorize implements wire.Authorizer.
 func (g grants) Authorize(q wire.Question) error {
 	if p := person(q.Caller); p != nil {
-		if !p.Allow(q.Action, q.Resource, known(q)) {
+		if !p.Allow(q.Action, q.Resource, conditionsOf(q)) {
 			return refusal{p.User(), q.Action, q.Resource}
 		}
 		return nil

@@ -320,11 +320,11 @@ func (bx *box) enough(i int, f *delivery.Failing) bool {
 func (bx *box) again(refused []sink.Refusal) {
 	for _, r := range refused {
 		bx.drainer.retried.Add(1)
-		bx.drainer.opts.Tried(bx.told(r.Index, r.Err, false))
+		bx.drainer.opts.Tried(bx.attemptOf(r.Index, r.Err, false))
 	}
 }
 
-func (bx *box) told(i int, err error, final bool) Attempt {
+func (bx *box) attemptOf(i int, err error, final bool) Attempt {
 	w := &bx.work[i]
 	return Attempt{Delivery: w.Delivery, Slot: bx.slot(w.Delivery), At: w.tried, Err: err, Final: final}
 }
@@ -358,13 +358,13 @@ func (bx *box) settle(ctx context.Context, from, to int, given []sink.Refusal) e
 		clear(bx.staged)
 		bx.batch, bx.staged = bx.drainer.store.NewBatch(), bx.staged[:0]
 		if err == nil {
-			bx.tell(from, to, why)
+			bx.report(from, to, why)
 		}
 	})
 }
 
-// tell counts and tells of what became durable.
-func (bx *box) tell(from, to int, why map[int]error) {
+// report counts and tells of what became durable.
+func (bx *box) report(from, to int, why map[int]error) {
 	for i := from; i < to; i++ {
 		switch d, err := bx.work[i].Delivery, why[i]; {
 		case d == nil:
@@ -377,7 +377,7 @@ func (bx *box) tell(from, to int, why map[int]error) {
 		}
 		// The action was done when subscribers' outboxes had it.
 		if why[i] != nil || bx.work[i].Subscriber() == "" {
-			bx.drainer.opts.Tried(bx.told(i, why[i], true))
+			bx.drainer.opts.Tried(bx.attemptOf(i, why[i], true))
 		}
 		bx.work[i].Delivery = nil // it holds a payload
 	}

@@ -80,12 +80,12 @@ func newConsumer(c *Connector, h *held) *consumer {
 		Connector: c, held: h, shard: l.Shard, lease: l, at: l.Checkpoint,
 		log: c.log.With("shard", l.Shard), reads: c.retry().BackOff(),
 	}
-	s.line = delivery.NewLine(c.retry(), s.log, s.tell)
+	s.line = delivery.NewLine(c.retry(), s.log, s.report)
 	return s
 }
 
-// tell notes why a shard stands still, and that it no longer does.
-func (s *consumer) tell(err error) {
+// report notes why a shard stands still, and that it no longer does.
+func (s *consumer) report(err error) {
 	if outage := (*delivery.Outage)(nil); errors.As(err, &outage) {
 		s.board.count(func(c *Counts) { c.Outages++ })
 		err = fmt.Errorf("emitting: %w", outage.Err)
@@ -182,7 +182,7 @@ func (s *consumer) read(ctx context.Context, r Reader, most time.Duration) (Page
 	switch {
 	case err == nil:
 		if s.failed {
-			s.tell(nil)
+			s.report(nil)
 			s.reads.Reset()
 			s.failed = false
 		}
@@ -197,7 +197,7 @@ func (s *consumer) read(ctx context.Context, r Reader, most time.Duration) (Page
 	}
 	s.board.count(func(c *Counts) { c.ReadFails++ })
 	s.failed = true
-	s.tell(fmt.Errorf("reading: %w", err))
+	s.report(fmt.Errorf("reading: %w", err))
 	s.log.LogAttrs(ctx, slog.LevelWarn, "reading failed, will retry", slog.Any("err", err))
 	if err := sleep(wait, s.reads.NextBackOff()); err != nil && ctx.Err() != nil {
 		return Page{}, context.Cause(ctx)

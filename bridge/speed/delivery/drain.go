@@ -132,16 +132,16 @@ func (d *Drain) Once(ctx context.Context) error {
 }
 
 // Move makes durable that records below next are dealt with, together with what is
-// in b, and trims them. told, which may be nil, hears at once whether it is durable.
-func (d *Drain) Move(ctx context.Context, b *streams.Batch, next uint64, told func(error)) error {
+// in b, and trims them. onResult, which may be nil, gets at once whether it is durable.
+func (d *Drain) Move(ctx context.Context, b *streams.Batch, next uint64, onResult func(error)) error {
 	raw, err := d.encode(position{next: next})
 	if err != nil {
 		return err
 	}
 	b.Set(d.key, raw)
 	err = d.log.Commit(ctx, b)
-	if told != nil {
-		told(err)
+	if onResult != nil {
+		onResult(err)
 	}
 	if err != nil {
 		return err

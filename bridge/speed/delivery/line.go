@@ -31,10 +31,10 @@ func (r Retry) BackOff() *backoff.ExponentialBackOff {
 // A Line does deliveries one after the other and knows how that goes. Its Status and
 // Kick may be called at any time.
 type Line struct {
-	retry Retry
-	log   *slog.Logger
-	kick  chan struct{}
-	told  func(error) // of each failure, and nil when it is over
+	retry    Retry
+	log      *slog.Logger
+	kick     chan struct{}
+	onResult func(error) // of each failure, and nil when it is over
 
 	mu     sync.Mutex // guards status
 	status Status
@@ -51,13 +51,13 @@ type Status struct {
 	Held      bool      `json:"held,omitempty"`       // after a restore, until it is released
 }
 
-// NewLine returns a line. told, which may be nil, hears of each failure, and of nil
+// NewLine returns a line. onResult, which may be nil, gets each failure, and nil
 // when a delivery is settled.
-func NewLine(r Retry, log *slog.Logger, told func(error)) *Line {
-	if told == nil {
-		told = func(error) {}
+func NewLine(r Retry, log *slog.Logger, onResult func(error)) *Line {
+	if onResult == nil {
+		onResult = func(error) {}
 	}
-	return &Line{retry: r, log: log, kick: make(chan struct{}, 1), told: told}
+	return &Line{retry: r, log: log, kick: make(chan struct{}, 1), onResult: onResult}
 }
 
 // Status says how the line goes.
@@ -85,7 +85,7 @@ func (l *Line) gotIn() { l.note(func(s *Status) { s.Down = time.Time{} }) }
 
 func (l *Line) succeeded() {
 	l.gotIn()
-	l.told(nil)
+	l.onResult(nil)
 }
 
 // downSince is when the line began to fail; that is now if it did not before.
@@ -101,7 +101,7 @@ func (l *Line) downSince() (at time.Time) {
 
 func (l *Line) failed(err error) {
 	l.note(func(s *Status) { s.Failures, s.LastError, s.FailedAt = s.Failures+1, err.Error(), time.Now() })
-	l.told(err)
+	l.onResult(err)
 }
 
 // pause waits after a failure.
@@ -138,7 +138,7 @@ func (l *Line) Persist(ctx context.Context, what string, end func(error) bool, f
 		switch {
 		case err == nil:
 			if failed {
-				l.told(nil)
+				l.onResult(nil)
 			}
 			return nil
 		case ctx.Err() != nil:

@@ -29,14 +29,14 @@ const minRoom = 64 << 20
 
 // feed takes over the records of the source until ctx ends.
 func (d *stream) feed(ctx context.Context) {
-	told := false
+	logged := false
 	for ctx.Err() == nil {
 		src := d.config.Load().Source
 		name, err := src.Stream, error(nil)
 		if src.own() {
 			var info streams.Info
 			if info, err = d.store.Describe(name); err == nil {
-				told = false
+				logged = false
 				d.unfed.Store(nil)
 				err = d.feedFrom(ctx, name, info.ID)
 			} else if errors.Is(err, streams.ErrNotFound) {
@@ -48,8 +48,8 @@ func (d *stream) feed(ctx context.Context) {
 		if err != nil {
 			d.unfed.Store(new(err.Error()))
 		}
-		if err != nil && !told {
-			told = true
+		if err != nil && !logged {
+			logged = true
 			d.log.Warn("the source of a delivery stream cannot be read, will retry", "stream", name, "err", err, "in",
 				lookAgain)
 		}
@@ -157,7 +157,7 @@ func (d *stream) taker(from connector.Source, prefix string) (*connector.Connect
 		return nil, err
 	}
 	return connector.New(connector.Config{
-		Name: buffer.Name, Source: roomy{from, d}, Emitter: connector.ToLog(d.store, d.stream),
+		Name: buffer.Name, Source: boundedSource{from, d}, Emitter: connector.ToLog(d.store, d.stream),
 		Leases: leases,
 		Start:  connector.Position{Sequence: connector.AtTimestamp, Time: buffer.Created},
 		Stages: []connector.Stage{keyless},
@@ -172,24 +172,24 @@ func keyless(_ context.Context, it *connector.Item) (bool, error) {
 	return true, nil
 }
 
-// A roomy source gives nothing while the buffer of its delivery stream is full.
-type roomy struct {
+// A boundedSource gives nothing while the buffer of its delivery stream is full.
+type boundedSource struct {
 	connector.Source
 	d *stream
 }
 
 // Read implements connector.Source.
-func (r roomy) Read(shard string, from connector.Position) connector.Reader {
-	return &roomyReader{r.Source.Read(shard, from), r.d}
+func (r boundedSource) Read(shard string, from connector.Position) connector.Reader {
+	return &boundedReader{r.Source.Read(shard, from), r.d}
 }
 
-type roomyReader struct {
+type boundedReader struct {
 	connector.Reader
 	d *stream
 }
 
 // Next implements connector.Reader.
-func (r *roomyReader) Next(ctx context.Context) (connector.Page, error) {
+func (r *boundedReader) Next(ctx context.Context) (connector.Page, error) {
 	for {
 		size, err := r.d.store.Size(r.d.stream)
 		if err != nil {

@@ -38,7 +38,7 @@ type Redriven struct {
 // batches and events go to the destination again under the ids that they had; what
 // could not be processed is put to the delivery stream again. What is taken is no
 // longer Failed; its object under the error prefix stays. Redrive tries each once.
-func (s *Service) Redrive(ctx context.Context, name string, ids []string, tell func(Redriven)) error {
+func (s *Service) Redrive(ctx context.Context, name string, ids []string, progress func(Redriven)) error {
 	d, err := s.stream(name)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (s *Service) Redrive(ctx context.Context, name string, ids []string, tell f
 			r.Error = err.Error()
 			errs = append(errs, fmt.Errorf("%s: %w", f.ID, err))
 		}
-		tell(r)
+		progress(r)
 		if ctx.Err() != nil {
 			break
 		}

@@ -210,12 +210,12 @@ func Is(log Getter, name string) (bool, error) {
 func Wait(ctx context.Context, log Getter, name string, held func()) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for told := false; ; told = true {
+	for logged := false; ; logged = true {
 		is, err := Is(log, name)
 		if err != nil || !is {
 			return err
 		}
-		if !told && held != nil {
+		if !logged && held != nil {
 			held()
 		}
 		select {

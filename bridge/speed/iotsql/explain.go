@@ -51,7 +51,7 @@ type trace struct {
 	clause string
 	depth  int
 	steps  []Step
-	told   string // the Note of the step that is left next: the innermost is
+	note   string // the Note of the step that is left next: the innermost is
 }
 
 // enter reserves the step of an operator before those of its operands.
@@ -75,16 +75,16 @@ func (t *trace) leave(at int, n *node, f *frame, v value) {
 	if at >= 0 {
 		t.steps[at].Text = oneLine(t.text[n.pos:n.end])
 		t.steps[at].Value = f.show(v)
-		t.steps[at].Note = t.told
+		t.steps[at].Note = t.note
 		t.steps[at].Anew = n.op == opCall && anew[strings.ToLower(n.text)]
 	}
-	t.told = ""
+	t.note = ""
 }
 
-// tell notes why the function under way has no answer.
-func (t *trace) tell(why string) {
+// setNote notes why the function under way has no answer.
+func (t *trace) setNote(why string) {
 	if t != nil {
-		t.told = why
+		t.note = why
 	}
 }
 
@@ -92,7 +92,7 @@ func (t *trace) tell(why string) {
 // a short circuit, such as isUndefined(b) OR b > 1.
 func (t *trace) notBoolean(op, side string) {
 	if t != nil {
-		t.told = "the " + side + " side is no Boolean, and " + op + " then is Undefined whatever the other side is"
+		t.note = "the " + side + " side is no Boolean, and " + op + " then is Undefined whatever the other side is"
 	}
 }
 

@@ -63,7 +63,7 @@ func decodeProto(n *node, args []eval) eval {
 		}
 		s, err := f.schema(at[0], at[1])
 		if s == nil {
-			f.trace.tell("the descriptor set could not be had")
+			f.trace.setNote("the descriptor set could not be had")
 			return value{}
 		}
 		var md protoreflect.MessageDescriptor

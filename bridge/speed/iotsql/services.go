@@ -131,7 +131,7 @@ func (f *frame) ask(function string, limit time.Duration, call answer) []byte {
 		return nil
 	}
 	if b == nil {
-		f.trace.tell("there is none")
+		f.trace.setNote("there is none")
 	}
 	return b
 }
@@ -170,7 +170,7 @@ func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\
 // failed tells of a call that failed, also the one who asked to explain.
 func (f *frame) failed(function string, err error) {
 	f.prog.services.failed(function, err)
-	f.trace.tell(err.Error())
+	f.trace.setNote(err.Error())
 }
 
 func (x *Services) failed(function string, err error) {

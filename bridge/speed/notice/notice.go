@@ -28,10 +28,10 @@ type Log struct {
 
 // An episode is a time in which something happens again and again.
 type episode struct {
-	told  time.Time // last; zero: never
-	count uint64    // since then
-	ended bool      // and that was not logged
-	words func(count uint64)
+	loggedAt time.Time // last; zero: never
+	count    uint64    // since then
+	ended    bool      // and that was not logged
+	words    func(count uint64)
 }
 
 // Happened notes that something happened that key names, such as an address and
@@ -80,10 +80,10 @@ func (l *Log) note(key string, count uint64, words func(count uint64)) {
 
 // due returns the count, and whether it is time to log it.
 func (e *episode) due(now time.Time) (n uint64, ok bool) {
-	if e.count == 0 && !e.ended || !e.told.IsZero() && now.Sub(e.told) < every {
+	if e.count == 0 && !e.ended || !e.loggedAt.IsZero() && now.Sub(e.loggedAt) < every {
 		return 0, false
 	}
-	n, e.told, e.count, e.ended = e.count, now, 0, false
+	n, e.loggedAt, e.count, e.ended = e.count, now, 0, false
 	return n, true
 }
 
@@ -119,7 +119,7 @@ func (l *Log) flush(now time.Time) {
 		}
 	}
 	for key, e := range l.seen {
-		if e.count == 0 && !e.ended && now.Sub(e.told) >= every {
+		if e.count == 0 && !e.ended && now.Sub(e.loggedAt) >= every {
 			delete(l.seen, key)
 			continue
 		}

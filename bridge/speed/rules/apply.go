@@ -41,7 +41,7 @@ func (w *worker) one(ctx context.Context, g *group, rules *table, rec *streams.R
 			w.matched = append(w.matched, r)
 		} else {
 			g.notFound++
-			if n, ok := now(&w.engine.told, &w.engine.untold); ok {
+			if n, ok := mayLog(&w.engine.loggedAt, &w.engine.unlogged); ok {
 				w.log.Warn("basic ingest names no enabled rule", "rule", name, "messages_since", n)
 			}
 		}

@@ -48,7 +48,7 @@ type Engine struct {
 	perTurn int // keepPerTurn
 
 	skipped, notFound  atomic.Int64
-	told, untold       atomic.Int64 // as of a rule's counters, for messages that are not found
+	loggedAt, unlogged atomic.Int64 // as of a rule's counters, for messages that are not found
 	durable, delivered histogram
 }
 

@@ -70,7 +70,7 @@ const logEvery = 10 * time.Second
 func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action.Input, failures []failure) (ran bool,
 	err error) {
 	defer func() {
-		n, ok := now(&r.count.told, &r.count.untold)
+		n, ok := mayLog(&r.count.loggedAt, &r.count.unlogged)
 		if !ok {
 			return
 		}
@@ -102,16 +102,16 @@ func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action
 	return true, err
 }
 
-// now says whether something that happens again and again is to be logged
+// mayLog says whether something that happens again and again is to be logged
 // this time, and how often it happened since it was.
-func now(told, untold *atomic.Int64) (n int64, ok bool) {
-	n = untold.Add(1)
-	last, t := told.Load(), time.Now().UnixNano()
+func mayLog(loggedAt, unlogged *atomic.Int64) (n int64, ok bool) {
+	n = unlogged.Add(1)
+	last, t := loggedAt.Load(), time.Now().UnixNano()
 	// A clock that was set back must not silence what is to be told.
-	if since := t - last; last != 0 && 0 <= since && since < int64(logEvery) || !told.CompareAndSwap(last, t) {
+	if since := t - last; last != 0 && 0 <= since && since < int64(logEvery) || !loggedAt.CompareAndSwap(last, t) {
 		return 0, false
 	}
-	untold.Add(-n)
+	unlogged.Add(-n)
 	return n, true
 }
 

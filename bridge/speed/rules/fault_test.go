@@ -74,13 +74,13 @@ func TestMessagesThatLeftTheLogAreCounted(t *testing.T) {
 }
 
 func TestLoggedAfterTheClockWasSetBack(t *testing.T) {
-	var told, untold atomic.Int64
-	told.Store(time.Now().Add(time.Hour).UnixNano())
-	untold.Store(4)
-	if n, ok := now(&told, &untold); n != 5 || !ok {
+	var loggedAt, unlogged atomic.Int64
+	loggedAt.Store(time.Now().Add(time.Hour).UnixNano())
+	unlogged.Store(4)
+	if n, ok := mayLog(&loggedAt, &unlogged); n != 5 || !ok {
 		t.Errorf("%d, %v", n, ok)
 	}
-	if _, ok := now(&told, &untold); ok {
+	if _, ok := mayLog(&loggedAt, &unlogged); ok {
 		t.Error("told twice at once")
 	}
 }

@@ -197,15 +197,15 @@ func TestHistogram(t *testing.T) {
 func TestNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c counters
-		var told []int64
+		var logged []int64
 		for range 25 {
-			if n, ok := now(&c.told, &c.untold); ok {
-				told = append(told, n)
+			if n, ok := mayLog(&c.loggedAt, &c.unlogged); ok {
+				logged = append(logged, n)
 			}
 			time.Sleep(time.Second)
 		}
-		if !slices.Equal(told, []int64{1, 10, 10}) {
-			t.Errorf("told %v", told)
+		if !slices.Equal(logged, []int64{1, 10, 10}) {
+			t.Errorf("told %v", logged)
 		}
 	})
 }

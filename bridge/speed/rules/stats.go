@@ -14,9 +14,9 @@ type counters struct {
 	matched, unmet, fired, unmerged, errors, errorActions atomic.Int64
 	durable, delivered                                    latency
 
-	told    atomic.Int64 // unix ns when a failure was logged last
-	untold  atomic.Int64 // failures since
-	history history
+	loggedAt atomic.Int64 // unix ns when a failure was logged last
+	unlogged atomic.Int64 // failures since
+	history  history
 }
 
 // actionCounters are those of one action, as long as its slot keeps its kind.

@@ -57,8 +57,8 @@ type Reserved struct {
 	// Takes is the set of ways by which the service takes what devices publish
 	// there, as a request or as data. 0: the service alone publishes there.
 	Takes Way
-	// Tells: devices may subscribe to it.
-	Tells bool
+	// Notifies: devices may subscribe to it.
+	Notifies bool
 	// Private: what is published there concerns one client and the bridge alone,
 	// such as keys and tokens. No other client, log or rule sees it, and no broker
 	// is to carry it.
@@ -96,7 +96,7 @@ func IsReserved(name string) bool { return name != "" && name[0] == '$' }
 // bridge itself reaches nobody.
 func ForSubscribers(name string) bool {
 	r, ok := Lookup(name)
-	return !ok || r.Tells && !r.Private
+	return !ok || r.Notifies && !r.Private
 }
 
 // CheckPublish says whether a device may publish to name in this way, if policy
@@ -136,7 +136,7 @@ func CheckSubscribe(filter string) error {
 		return nil
 	}
 	for _, row := range table {
-		if row.Tells && row.Service.here() && overlap(filter, row.pattern) {
+		if row.Notifies && row.Service.here() && overlap(filter, row.pattern) {
 			return nil
 		}
 	}
@@ -177,11 +177,11 @@ func rows() (all []row) {
 			all = append(all, row{p, r})
 		}
 	}
-	// told is what a service publishes of its own accord; asked are requests, to
+	// notifies is what a service publishes of its own accord; asked are requests, to
 	// which it answers on /accepted and /rejected.
-	told := func(s Service, patterns ...string) { add(Reserved{Service: s, Tells: true}, patterns...) }
+	notifies := func(s Service, patterns ...string) { add(Reserved{Service: s, Notifies: true}, patterns...) }
 	asked := func(r Reserved, patterns ...string) {
-		r.Tells = true
+		r.Notifies = true
 		add(r, patterns...)
 		r.Takes = 0
 		for _, p := range patterns {
@@ -192,28 +192,28 @@ func rows() (all []row) {
 	const anyWay = ByPublish | ByHTTPS | ByWill
 	for _, shadow := range []string{"$aws/things/+/shadow", "$aws/things/+/shadow/name/+"} {
 		asked(Reserved{Service: Shadows, Takes: anyWay}, shadow+"/get", shadow+"/update", shadow+"/delete")
-		told(Shadows, shadow+"/update/delta", shadow+"/update/documents")
+		notifies(Shadows, shadow+"/update/delta", shadow+"/update/documents")
 	}
 	add(Reserved{Service: BasicIngest, Takes: anyWay}, rulesPrefix+"+", rulesPrefix+"+/#")
-	// Agents rely on the two rows as they are: the first is never told, the second
+	// Agents rely on the two rows as they are: the first is never published, the second
 	// always. See meetBridge in agent/uplink.
 	add(Reserved{Service: Batches, Takes: ByPublish | ByHTTPS, Probed: true}, "$tidemill/batch")
-	add(Reserved{Service: Batches, Tells: true, Private: true, Unasked: true}, "$tidemill/batch/refused")
+	add(Reserved{Service: Batches, Notifies: true, Private: true, Unasked: true}, "$tidemill/batch/refused")
 	for _, format := range []string{"/json", "/cbor"} {
 		asked(Reserved{Service: Provisioning, Takes: ByPublish, Private: true},
 			"$aws/certificates/create"+format, "$aws/certificates/create-from-csr"+format,
 			"$aws/provisioning-templates/+/provision"+format, "$tidemill/certificates/+/retire"+format)
 		asked(Reserved{Service: Defender, Takes: anyWay}, "$aws/things/+/defender/metrics"+format)
 		const stream = "$aws/things/+/streams/+"
-		add(Reserved{Service: Streams, Takes: anyWay, Tells: true}, stream+"/describe"+format, stream+"/get"+format)
-		told(Streams, stream+"/description"+format, stream+"/data"+format, stream+"/rejected"+format)
+		add(Reserved{Service: Streams, Takes: anyWay, Notifies: true}, stream+"/describe"+format, stream+"/get"+format)
+		notifies(Streams, stream+"/description"+format, stream+"/data"+format, stream+"/rejected"+format)
 	}
 	add(Reserved{Service: Bridges, Private: true}, "$tidemill/hops/+")
-	told(Events, "$aws/events/+/#", "$tidemill/events/+/#")
+	notifies(Events, "$aws/events/+/#", "$tidemill/events/+/#")
 	const jobs = "$aws/things/+/jobs"
 	asked(Reserved{Service: Jobs, Takes: anyWay}, jobs+"/get", jobs+"/start-next", jobs+"/+/get", jobs+"/+/update")
-	told(Jobs, jobs+"/notify", jobs+"/notify-next")
-	told(Tunnels, "$aws/things/+/tunnels/notify")
+	notifies(Jobs, jobs+"/notify", jobs+"/notify-next")
+	notifies(Tunnels, "$aws/things/+/tunnels/notify")
 	return all
 }
 

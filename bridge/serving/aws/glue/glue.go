@@ -158,7 +158,7 @@ func (s *service) getTable(_ *wire.Request, in *tableInput) (*tableOutput, error
 	if err != nil {
 		return nil, err
 	}
-	return &tableOutput{s.told(t)}, nil
+	return &tableOutput{s.description(t)}, nil
 }
 
 type tablesInput struct {
@@ -189,7 +189,7 @@ func (s *service) getTables(_ *wire.Request, in *tablesInput) (*tablesOutput, er
 	}
 	for _, t := range all {
 		if only == nil || only.MatchString(t.Name) {
-			out.TableList = append(out.TableList, *s.told(t))
+			out.TableList = append(out.TableList, *s.description(t))
 		}
 	}
 	from, to, next, err := in.page(len(out.TableList))
@@ -197,8 +197,8 @@ func (s *service) getTables(_ *wire.Request, in *tablesInput) (*tablesOutput, er
 	return out, err
 }
 
-// told is a table as the API tells it.
-func (s *service) told(t *catalogue.Table) *table {
+// description is a table as the API tells it.
+func (s *service) description(t *catalogue.Table) *table {
 	g, d := t.Glue, &t.Glue.StorageDescriptor
 	out := &table{Name: &t.Name, DatabaseName: &t.Database, CatalogId: &s.account, VersionId: &t.VersionID,
 		Description: said(g.Description), Owner: said(g.Owner), TableType: said(cmp.Or(g.TableType, "EXTERNAL_TABLE")),

@@ -108,7 +108,7 @@ func (a *api) copied(r *wire.Request, bucket string, from io.Reader, size int64,
 			return err
 		}
 		defer w.Close()
-		if _, err := io.CopyBuffer(onlyWriter{w}, from, make([]byte, 64<<10)); err != nil {
+		if _, err := io.CopyBuffer(withoutReadFrom{w}, from, make([]byte, 64<<10)); err != nil {
 			return err
 		}
 		info, err = commit(w)

@@ -209,7 +209,7 @@ func (a *api) receive(r *wire.Request, bucket string, more ...objects.Algorithm)
 	if err != nil {
 		return nil, claim, err
 	}
-	n, err := io.CopyBuffer(onlyWriter{w}, r.Data, make([]byte, 64<<10))
+	n, err := io.CopyBuffer(withoutReadFrom{w}, r.Data, make([]byte, 64<<10))
 	if err == nil && n != size {
 		err = wire.Errorf(http.StatusBadRequest, "IncompleteBody",
 			"You did not provide the number of bytes specified by the Content-Length HTTP header")
@@ -224,8 +224,8 @@ func (a *api) receive(r *wire.Request, bucket string, more ...objects.Algorithm)
 	return w, claim, nil
 }
 
-// onlyWriter has no ReadFrom, so that io.CopyBuffer uses its buffer.
-type onlyWriter struct{ io.Writer }
+// withoutReadFrom has no ReadFrom, so that io.CopyBuffer uses its buffer.
+type withoutReadFrom struct{ io.Writer }
 
 func (a *api) deleteObject(r *wire.Request) (*wire.Reply, error) {
 	bucket, key, err := a.at(r)

@@ -50,13 +50,13 @@ type intake struct {
 	sender  [2]owner // and then
 	owners  []owner  // one of both
 	known   bool     // the sender, or the connection's by an earlier request
-	held    []holding
+	held    []reservation
 	place   *pool // in which it has a place; nil: none
 	placeOf []owner
 }
 
-// A holding is memory that was taken at once.
-type holding struct {
+// A reservation is memory that was taken at once.
+type reservation struct {
 	n      int64
 	owners []owner
 }
@@ -128,7 +128,7 @@ func (in *intake) hold(n int64) error {
 			return err
 		}
 	}
-	in.held = append(in.held, holding{n, in.owners})
+	in.held = append(in.held, reservation{n, in.owners})
 	return nil
 }
 

@@ -209,7 +209,7 @@ func (p *awsJSON) answer(x *exchange, out any) {
 			}
 		}()
 		w = shape.NewWriter(x.form.codec, *buf)
-		w.To = &late{x: x}
+		w.To = &streamedAnswer{x: x}
 		x.op.Output(w, out)
 	}
 	p.finish(x, w, http.StatusOK)
@@ -246,7 +246,7 @@ func (p *awsJSON) fail(x *exchange, e *Error) {
 // finish sends what w has: with its length if nothing was sent before.
 func (p *awsJSON) finish(x *exchange, w *shape.Writer, status int) {
 	x.status = status
-	if l, ok := w.To.(*late); ok && l.begun {
+	if l, ok := w.To.(*streamedAnswer); ok && l.begun {
 		_ = w.Flush() // the client is gone if this fails
 		return
 	}
@@ -255,13 +255,13 @@ func (p *awsJSON) finish(x *exchange, w *shape.Writer, status int) {
 	_, _ = x.w.Write(w.Bytes()) // likewise
 }
 
-// late begins an answer that is too large to be gathered first.
-type late struct {
+// streamedAnswer begins an answer that is too large to be gathered first.
+type streamedAnswer struct {
 	x     *exchange
 	begun bool
 }
 
-func (l *late) Write(b []byte) (int, error) {
+func (l *streamedAnswer) Write(b []byte) (int, error) {
 	if !l.begun {
 		l.begun = true
 		l.x.w.WriteHeader(http.StatusOK)

@@ -22,9 +22,9 @@ func decode(raw []byte) (b block, err error) {
 }
 
 const (
-	asked = "DestinationConfiguration" // after the kind, when it is made
-	told  = "DestinationDescription"   // when it is described
-	given = "DestinationUpdate"        // when it is changed
+	createSuffix   = "DestinationConfiguration" // after the kind, when it is made
+	describeSuffix = "DestinationDescription"   // when it is described
+	updateSuffix   = "DestinationUpdate"        // when it is changed
 )
 
 // inDescription are the members that are called otherwise there, and inUpdate those
@@ -35,16 +35,16 @@ var (
 	inUpdate = map[string]string{"S3Update": "S3Configuration", "S3BackupUpdate": "S3BackupConfiguration"}
 )
 
-// described is the one destination of a configuration as it is told.
+// described is the one destination of a configuration as DescribeDeliveryStream has it.
 func described(c *firehose.Config) (block, error) {
 	doc, err := decode([]byte(c.Document.Reveal()))
 	if err != nil {
 		return nil, fmt.Errorf("delivery stream %s: its document: %w", c.Name, err)
 	}
-	d, _ := doc[string(c.Kind)+asked].(block)
+	d, _ := doc[string(c.Kind)+createSuffix].(block)
 	d = renamed(d, inDescription)
 	fill(d, c)
-	all := block{"DestinationId": destinationID, string(c.Kind) + told: d}
+	all := block{"DestinationId": destinationID, string(c.Kind) + describeSuffix: d}
 	if c.Kind == firehose.ExtendedS3 {
 		plain := block{}
 		for _, name := range []string{"RoleARN", "BucketARN", "Prefix", "ErrorOutputPrefix", "BufferingHints",
@@ -53,7 +53,7 @@ func described(c *firehose.Config) (block, error) {
 				plain[name] = v
 			}
 		}
-		all["S3"+told] = plain
+		all["S3"+describeSuffix] = plain
 	}
 	return all, nil
 }
@@ -139,7 +139,7 @@ func updated(document, update []byte) (json.RawMessage, error) {
 	var kind string
 	var new block
 	for name, v := range change {
-		switch k, ok := strings.CutSuffix(name, given); {
+		switch k, ok := strings.CutSuffix(name, updateSuffix); {
 		case ok && kind == "":
 			if new, ok = v.(block); !ok {
 				return nil, fmt.Errorf("%.100s: want an object", name)
@@ -156,7 +156,7 @@ func updated(document, update []byte) (json.RawMessage, error) {
 	}
 	new = configured(new)
 	for name := range doc {
-		old, ok := strings.CutSuffix(name, asked)
+		old, ok := strings.CutSuffix(name, createSuffix)
 		if !ok {
 			continue
 		}
@@ -170,7 +170,7 @@ func updated(document, update []byte) (json.RawMessage, error) {
 		}
 		break
 	}
-	doc[kind+asked] = new
+	doc[kind+createSuffix] = new
 	return json.Marshal(doc)
 }
 

@@ -8,12 +8,12 @@ import (
 // Whole completes the errors of a batch's parts: err is the whole call's. An
 // answer that does not tell of each part is no answer to any, since those that it
 // leaves out cannot be told.
-func Whole(parts []error, told int, err error) []error {
-	if err == nil && told == len(parts) {
+func Whole(parts []error, answered int, err error) []error {
+	if err == nil && answered == len(parts) {
 		return parts
 	}
 	if err == nil {
-		err = fmt.Errorf("an answer for %d parts of %d", told, len(parts))
+		err = fmt.Errorf("an answer for %d parts of %d", answered, len(parts))
 	}
 	for i := range parts {
 		parts[i] = err
@@ -31,15 +31,15 @@ type FailedEntry struct {
 
 // ByID is Whole of such an answer: successful entries were taken, failed were not.
 func ByID(parts []error, successful int, failed []FailedEntry, err error) []error {
-	told := successful
+	answered := successful
 	for _, f := range failed {
 		i, notOurs := strconv.Atoi(f.ID)
 		if notOurs == nil && i >= 0 && i < len(parts) && parts[i] == nil {
 			parts[i] = &PartError{Code: f.Code, Message: f.Message, Sender: f.SenderFault}
-			told++
+			answered++
 		}
 	}
-	return Whole(parts, told, err)
+	return Whole(parts, answered, err)
 }
 
 // Bytes is data that is written as "" and not as null if there is none.

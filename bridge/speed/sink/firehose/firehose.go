@@ -51,17 +51,17 @@ func (c *Client) PutBatch(ctx context.Context, stream string, data [][]byte) []e
 	}
 	errs := make([]error, len(data))
 	err := c.api.Call(ctx, "PutRecordBatch", in, &out)
-	told := 0
+	answered := 0
 	if err == nil {
-		told = len(out.RequestResponses)
+		answered = len(out.RequestResponses)
 		for i, r := range out.RequestResponses {
 			if r.ErrorCode != "" && i < len(errs) {
 				errs[i] = &awsapi.PartError{Code: r.ErrorCode, Message: r.ErrorMessage}
 			}
 		}
-		if told == 0 && out.FailedPutCount == 0 {
-			told = len(data) // stand-ins say that nothing failed, and no more
+		if answered == 0 && out.FailedPutCount == 0 {
+			answered = len(data) // stand-ins say that nothing failed, and no more
 		}
 	}
-	return awsapi.Whole(errs, told, err)
+	return awsapi.Whole(errs, answered, err)
 }

@@ -102,7 +102,7 @@ func (s *Store) named(err error) error {
 	}
 	name := s.fileOf(err)
 	err = plain{err}
-	s.tell(name, err)
+	s.logDamage(name, err)
 	return fmt.Errorf("%w: %s: %w", streams.ErrCorrupt, s.opts.FS.PathJoin(s.dir, name), err)
 }
 
@@ -166,28 +166,28 @@ type unclosed struct{ vfs.File }
 
 func (unclosed) Close() error { return nil }
 
-// damages are the files that were found damaged, each told once.
+// damages are the files that were found damaged, each logged once.
 type damages struct {
-	mu   sync.Mutex
-	told map[string]bool
+	mu     sync.Mutex
+	logged map[string]bool
 }
 
-// tell logs damage, once a file.
-func (s *Store) tell(name string, err error) {
+// logDamage logs damage, once a file.
+func (s *Store) logDamage(name string, err error) {
 	s.damages.mu.Lock()
 	defer s.damages.mu.Unlock()
-	if s.damages.told[name] {
+	if s.damages.logged[name] {
 		return
 	}
-	if s.damages.told == nil {
-		s.damages.told = map[string]bool{}
+	if s.damages.logged == nil {
+		s.damages.logged = map[string]bool{}
 	}
-	s.damages.told[name] = true
+	s.damages.logged[name] = true
 	s.log.Error("a file of the log is damaged, what it holds cannot be read", "file", s.opts.FS.PathJoin(s.dir, name),
 		"err", err)
 }
 
 // damaged is told by Pebble of a damaged file, in its background work too.
 func (s *Store) damaged(info pebble.DataCorruptionInfo) {
-	s.tell(s.opts.FS.PathBase(info.Path), info.Details)
+	s.logDamage(s.opts.FS.PathBase(info.Path), info.Details)
 }
