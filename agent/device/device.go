@@ -116,7 +116,7 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	}
 	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: sink{a.spool, &a.feed}, Changed: func(string) {
 		a.poke()
-	}, Log: a.log})
+	}, Kind: sensor.KindOf, Log: a.log})
 	var peer uplink.Peer
 	if cfg.Shadow.Enabled {
 		if err := a.openShadow(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/sampler"
 	"github.com/tidemill/tidemill/agent/uplink"
+	"github.com/tidemill/tidemill/hal"
 	"github.com/tidemill/tidemill/shadow"
 	shadowdevice "github.com/tidemill/tidemill/shadow/device"
 )
@@ -46,7 +47,7 @@ func (a *Agent) specs(cfg config.Config) []sampler.Spec {
 	out := Specs(cfg)
 	for i := range out {
 		if every, ok := a.intervals[out[i].Name]; ok {
-			out[i].Every = every
+			out[i].Sampling.Every = every
 		}
 	}
 	return out
@@ -56,8 +57,9 @@ func (a *Agent) specs(cfg config.Config) []sampler.Spec {
 func Specs(cfg config.Config) []sampler.Spec {
 	out := make([]sampler.Spec, len(cfg.Sensors))
 	for i, s := range cfg.Sensors {
-		out[i] = sampler.Spec{Name: s.Name, Driver: s.Driver, Every: time.Duration(s.Every),
-			Timeout: time.Duration(s.Timeout), Options: s.Options}
+		out[i] = sampler.Spec{Name: s.Name, Driver: s.Driver,
+			Sampling: sampler.Sampling{Every: time.Duration(s.Every)},
+			Timeout:  time.Duration(s.Timeout), Options: s.Options}
 	}
 	return out
 }
@@ -88,7 +90,7 @@ func (a *Agent) setEvery(_ context.Context, path []string, desired any) (any, er
 		return nil, fmt.Errorf("%s seconds, want %v to %v", n, config.MinEvery, config.MaxEvery)
 	}
 	name, every := path[1], time.Duration(sec*float64(time.Second))
-	if err := a.sampler.SetEvery(name, every); err != nil {
+	if err := a.sampler.SetSampling(name, sampler.Sampling{Every: every}); err != nil {
 		return nil, err
 	}
 	a.mu.Lock()
@@ -110,7 +112,7 @@ func (a *Agent) clearEvery(_ context.Context, name string) error {
 		return nil
 	}
 	a.log.Info("interval of the configuration again", "sensor", name, "every", s.Every)
-	return a.sampler.SetEvery(name, time.Duration(s.Every))
+	return a.sampler.SetSampling(name, sampler.Sampling{Every: time.Duration(s.Every)})
 }
 
 // sensor finds a sensor of the configuration. mu is held.
@@ -129,12 +131,12 @@ func (a *Agent) setLevel(ctx context.Context, path []string, desired any) (any, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, setWithin)
 	defer cancel()
-	got, err := a.sampler.SetOutput(ctx, path[1], level)
+	got, err := a.sampler.SetOutput(ctx, path[1], "level", hal.BoolValue(level))
 	if err != nil {
 		return nil, err
 	}
-	a.log.Info("output set by the shadow", "sensor", path[1], "level", got)
-	return got, nil
+	a.log.Info("output set by the shadow", "sensor", path[1], "level", got.Bool())
+	return got.Bool(), nil
 }
 
 // clearLevel sets an output to its option initial. One without keeps its level,
@@ -149,9 +151,9 @@ func (a *Agent) clearLevel(ctx context.Context, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, setWithin)
 	defer cancel()
-	got, err := a.sampler.SetOutput(ctx, name, initial)
+	got, err := a.sampler.SetOutput(ctx, name, "level", hal.BoolValue(initial))
 	if err == nil {
-		a.log.Info("output at the level of the configuration again", "sensor", name, "level", got)
+		a.log.Info("output at the level of the configuration again", "sensor", name, "level", got.Bool())
 	}
 	return err
 }
@@ -251,11 +253,12 @@ func (a *Agent) catchUp(ctx context.Context) {
 	for _, st := range a.sampler.Status() {
 		want, _ := outputs[st.Name].(map[string]any)
 		level, ok := want["level"].(bool)
-		if !ok || !st.Output || !st.Open || st.Level == nil || *st.Level == level || st.Error != "" {
+		now, known := st.Outputs["level"]
+		if !ok || !st.Output || !st.Open || !known || now.Bool() == level || st.Error != "" {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, setWithin)
-		if _, err := a.sampler.SetOutput(ctx, st.Name, level); err != nil {
+		if _, err := a.sampler.SetOutput(ctx, st.Name, "level", hal.BoolValue(level)); err != nil {
 			a.log.Warn("output could not be set", "sensor", st.Name, "err", err)
 		}
 		cancel()
@@ -272,8 +275,8 @@ func (a *Agent) reportedState() map[string]any {
 			one["error"] = short(st.Error)
 		}
 		sensors[st.Name] = one
-		if st.Level != nil {
-			outputs[st.Name] = map[string]any{"level": *st.Level}
+		if level, ok := st.Outputs["level"]; ok {
+			outputs[st.Name] = map[string]any{"level": level.Bool()}
 		}
 	}
 	a.mu.Lock()

@@ -136,10 +136,15 @@ func (a *Agent) Status() Status {
 	}
 	st.Refused = a.refusals.status()
 	for _, s := range a.sampler.Status() {
+		var level *bool
+		if v, ok := s.Outputs["level"]; ok {
+			b := v.Bool()
+			level = &b
+		}
 		st.Sensors = append(st.Sensors, SensorStatus{Name: s.Name, Driver: s.Driver, Every: s.Every.String(),
 			Open: s.Open, Readings: s.Readings,
-			Missed: s.Missed, Errors: s.Errors, Error: s.Error, ErrorAt: s.ErrorAt, Last: s.Last, Level: s.Level,
-			Stuck: s.Stuck, Note: s.Note})
+			Missed: s.Missed, Errors: s.Errors, Error: s.Error, ErrorAt: s.ErrorAt, Last: s.Last, Level: level,
+			Stuck: s.Hangs, Note: s.Note})
 	}
 	return st
 }

@@ -4,9 +4,9 @@
 // others. Actuators are set through it, so that one goroutine alone talks to
 // a sensor.
 //
-// Ticks are multiples of the interval since the epoch, by the wall clock: the
-// sensors of a plant are read at the same time, and a late reading does not
-// shift the next. Ticks missed are left out.
+// Ticks are multiples of the interval by the wall clock, and the phase after them:
+// the sensors of a plant are read at the same time, and a late reading does not
+// shift the next. Ticks missed are left out. README.md has the whole of it.
 package sampler
 
 import (
@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -26,11 +27,22 @@ import (
 // A Spec says what to read and when. Specs with the same Name are the same
 // sensor.
 type Spec struct {
-	Name    string
-	Driver  string
-	Every   time.Duration
+	Name   string
+	Driver string
+	Sampling
 	Timeout time.Duration // of one reading and of opening; default Every, at most 10 s
 	Options map[string]any
+	// Bounds are by channel. A value outside is taken out of its reading and counted.
+	Bounds map[string]Bounds
+	// Limits are by channel of an actuator.
+	Limits map[string]Limit
+	Safe   Safe // of an actuator
+}
+
+// same says whether an open sensor can go on under o, but for its sampling.
+func (sp *Spec) same(o *Spec) bool {
+	return sp.Driver == o.Driver && reflect.DeepEqual(sp.Options, o.Options) && maps.Equal(sp.Bounds, o.Bounds) &&
+		maps.Equal(sp.Limits, o.Limits) && maps.Equal(sp.Safe.Values, o.Safe.Values) && sp.Safe.Held == o.Safe.Held
 }
 
 // A Sink takes readings. It must not block for long. t is in epoch ms; the
@@ -43,33 +55,48 @@ type Sink interface {
 type Options struct {
 	Open    func(ctx context.Context, s Spec) (hal.Sensor, error)
 	Sink    Sink
-	Changed func(name string) // after a sensor's interval, level or health changed; must not block; may be nil
+	Changed func(name string) // after a sensor's sampling, level or state changed; must not block; may be nil
+	// Kind names what a driver's error is, "" for none that it knows; nil: none.
+	Kind func(error) string
+	// Recover frees the bus of a sensor, if it has one and its last try was long
+	// enough ago, and says whether it did. bus is its name, "" if no error named
+	// it. nil: no bus can be freed.
+	Recover func(ctx context.Context, s Spec, bus string) bool
 	Log     *slog.Logger
 }
 
 // Status is a snapshot of one sensor.
 type Status struct {
-	Name     string
-	Driver   string
-	Every    time.Duration
-	Open     bool
-	Readings uint64    // handed to the sink
-	Missed   uint64    // ticks left out
-	Errors   uint64    // failures to open, read, set or hand over
-	Error    string    // "" while the sensor works
-	ErrorAt  time.Time // of the last failure, also when it works again
-	Last     time.Time // of the last reading
-	Output   bool      // it can be set
-	Level    *bool     // an output's level as last read
-	Stuck    bool      // the driver does not return though its time is over
-	Note     string    // what the sensor has to say since it was opened; see hal.Noter
+	Name   string
+	Driver string
+	Sampling
+	State State
+	Since time.Time // of State
+	Kind  string    // of Error
+	Error string    // "" while the sensor works
+	Open  bool
+
+	Reads       uint64 // readings taken
+	Readings    uint64 // handed to the sink
+	Same        uint64 // left out, since nothing had changed
+	Missed      uint64 // ticks left out
+	Overruns    uint64 // readings that took longer than Every
+	Errors      uint64 // failures to open, read, set or hand over
+	Implausible uint64 // values taken out of readings
+	Recovered   uint64 // times that its bus was freed
+	Jitter      Jitter
+
+	ErrorAt time.Time            // of the last failure, also when it works again
+	Last    time.Time            // of the last reading
+	Output  bool                 // it can be set
+	Outputs map[string]hal.Value // by channel that can be set, as last set or read; not to be changed
+	Held    bool                 // its outputs are at what is safe, and not set
+	Hangs   bool                 // the driver does not return though its time is over
+	Note    string               // what is to be said since it was opened; see hal.Noter
 }
 
-// Errors of SetEvery and SetOutput.
-var (
-	errUnknown   = errors.New("sampler: no such sensor")
-	errNotOutput = errors.New("sampler: not an output")
-)
+// errUnknown is a sensor that there is none of.
+var errUnknown = errors.New("sampler: no such sensor")
 
 // A Sampler is made by New and works in Run. Its methods may be called from
 // any goroutine, before and during Run.
@@ -105,8 +132,8 @@ func (s *Sampler) Set(specs []Spec) {
 	s.mu.Lock()
 	for name, r := range s.runners {
 		sp, stays := want[name]
-		if stays && sp.Driver == r.spec.Driver && reflect.DeepEqual(sp.Options, r.spec.Options) {
-			r.retime(sp.Every, sp.Timeout)
+		if stays && sp.same(&r.spec) {
+			r.retime(sp.Sampling, sp.Timeout)
 			delete(want, name)
 			continue
 		}
@@ -163,7 +190,7 @@ func (s *Sampler) Run(ctx context.Context) error {
 	case <-time.After(patience):
 		var stuck []string
 		for _, st := range s.Status() {
-			if st.Stuck || st.Open {
+			if st.Hangs || st.Open {
 				stuck = append(stuck, st.Name)
 			}
 		}
@@ -181,40 +208,51 @@ func (s *Sampler) find(name string) (*runner, error) {
 	return r, nil
 }
 
-// SetEvery changes a sensor's interval from now on.
-func (s *Sampler) SetEvery(name string, every time.Duration) error {
+// SetSampling changes how a sensor is read from now on.
+func (s *Sampler) SetSampling(name string, to Sampling) error {
 	r, err := s.find(name)
 	if err != nil {
 		return err
 	}
-	if every <= 0 {
-		return fmt.Errorf("sampler: %s: interval %v, want more than 0", name, every)
+	if to.Every <= 0 {
+		return fmt.Errorf("sampler: %s: interval %v, want more than 0", name, to.Every)
 	}
-	r.retime(every, 0)
+	r.retime(to, 0)
 	return nil
 }
 
-// SetOutput sets the first truth channel of an actuator and returns the level
-// that it then reads back. It waits for the sensor to be open and free, until
-// ctx is done.
-func (s *Sampler) SetOutput(ctx context.Context, name string, level bool) (bool, error) {
+// Hold sets an actuator's outputs to what is safe and keeps them there, or lets them be
+// set again. It does not wait. Sensors without Safe values are not held.
+func (s *Sampler) Hold(name string, held bool) error {
+	r, err := s.find(name)
+	if err == nil {
+		r.hold(held)
+	}
+	return err
+}
+
+// SetOutput sets a channel of an actuator within its limits and returns what it then
+// is: value; one on the way there where a limit wants steps or a pause, which it goes
+// on; or what is safe while the sensor is held. It waits for the sensor to be open and
+// free, until ctx is done. What is set is set again where the hardware loses it.
+func (s *Sampler) SetOutput(ctx context.Context, name, channel string, value hal.Value) (hal.Value, error) {
 	r, err := s.find(name)
 	if err != nil {
-		return false, err
+		return hal.Value{}, err
 	}
-	set := &order{ctx: ctx, level: level, done: make(chan struct{})}
+	set := &order{ctx: ctx, channel: channel, value: value, done: make(chan struct{})}
 	select {
 	case r.orders <- set:
 	case <-r.done:
-		return false, fmt.Errorf("sampler: %s has ended", name)
+		return hal.Value{}, fmt.Errorf("sampler: %s has ended", name)
 	case <-ctx.Done():
-		return false, fmt.Errorf("sampler: set %s: not open: %w", name, ctx.Err())
+		return hal.Value{}, fmt.Errorf("sampler: set %s: not open: %w", name, ctx.Err())
 	}
 	select {
 	case <-set.done:
-		return set.level, set.err
+		return set.value, set.err
 	case <-ctx.Done():
-		return false, fmt.Errorf("sampler: set %s: %w", name, ctx.Err())
+		return hal.Value{}, fmt.Errorf("sampler: set %s: %w", name, ctx.Err())
 	}
 }
 
@@ -238,5 +276,5 @@ func (s *Sampler) Status() []Status {
 // one of them is stuck in its driver.
 func (s *Sampler) Alive() bool {
 	all := s.Status()
-	return len(all) == 0 || slices.ContainsFunc(all, func(st Status) bool { return !st.Stuck })
+	return len(all) == 0 || slices.ContainsFunc(all, func(st Status) bool { return !st.Hangs })
 }

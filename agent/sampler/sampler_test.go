@@ -3,6 +3,7 @@ package sampler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -38,17 +39,22 @@ func (f *fake) Set(_ context.Context, _ string, v hal.Value) error {
 }
 
 type times struct {
-	mu sync.Mutex
-	at map[string][]int64
+	mu   sync.Mutex
+	at   map[string][]int64
+	keep bool
+	got  []string // each reading as "t sensor name=value ..."
 }
 
-func (s *times) Append(sensor string, _ []hal.Channel, t int64, _ []hal.Value) error {
+func (s *times) Append(sensor string, chs []hal.Channel, t int64, vals []hal.Value) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.at == nil {
 		s.at = map[string][]int64{}
 	}
 	s.at[sensor] = append(s.at[sensor], t)
+	if s.keep {
+		s.got = append(s.got, text(sensor, chs, t, vals))
+	}
 	return nil
 }
 
@@ -77,6 +83,28 @@ func rig(t *testing.T, drivers map[string]func() (hal.Sensor, error), specs ...S
 	}
 }
 
+// text is a reading for comparisons, its time in seconds of the bubble's day.
+func text(sensor string, chs []hal.Channel, t int64, vals []hal.Value) string {
+	at := time.UnixMilli(t).UTC()
+	b := fmt.Sprintf("%g %s", at.Sub(at.Truncate(24*time.Hour)).Seconds(), sensor)
+	for i, v := range vals {
+		b += " " + chs[i].Name + "="
+		switch v.Kind() {
+		case hal.Float:
+			b += fmt.Sprint(v.Float())
+		case hal.Int:
+			b += fmt.Sprint(v.Int())
+		case hal.Bool:
+			b += fmt.Sprint(v.Bool())
+		case hal.Text:
+			b += v.Text()
+		default:
+			b += "-"
+		}
+	}
+	return b
+}
+
 func good() (hal.Sensor, error) { return &fake{}, nil }
 
 func TestTicksAreAligned(t *testing.T) {
@@ -92,7 +120,7 @@ func TestTicksAreAligned(t *testing.T) {
 		}
 		s, sink, stop := rig(t, map[string]func() (hal.Sensor,
 			error){"slow": func() (hal.Sensor, error) { return slow, nil }},
-			Spec{Name: "a", Driver: "slow", Every: time.Second, Timeout: 5 * time.Second})
+			Spec{Name: "a", Driver: "slow", Sampling: Sampling{Every: time.Second}, Timeout: 5 * time.Second})
 		begin := time.Now().Truncate(time.Second)
 		time.Sleep(8 * time.Second)
 		stop()
@@ -156,7 +184,7 @@ func TestFailuresStayWithTheirSensor(t *testing.T) {
 		}
 		var specs []Spec
 		for name := range drivers {
-			specs = append(specs, Spec{Name: name, Driver: name, Every: time.Second})
+			specs = append(specs, Spec{Name: name, Driver: name, Sampling: Sampling{Every: time.Second}})
 		}
 		s, sink, stop := rig(t, drivers, specs...)
 		time.Sleep(10 * time.Minute)
@@ -172,7 +200,7 @@ func TestFailuresStayWithTheirSensor(t *testing.T) {
 			case "short":
 				want, working = "0 values for 1 channels", false
 			}
-			if working != (st.Error == "") || !strings.Contains(st.Error, want) || st.Stuck {
+			if working != (st.Error == "") || !strings.Contains(st.Error, want) || st.Hangs {
 				t.Errorf("%+v", st)
 			}
 			if !working && (st.Errors < 8 || st.Errors > 40) {
@@ -199,13 +227,13 @@ func TestStuckDriver(t *testing.T) {
 		s, _, stop := rig(t, map[string]func() (hal.Sensor, error){"stuck": func() (hal.Sensor, error) {
 			return &fake{read: func(context.Context) ([]hal.Value, error) { <-free; return nil, errors.New("freed") }},
 				nil
-		}}, Spec{Name: "a", Driver: "stuck", Every: time.Second})
+		}}, Spec{Name: "a", Driver: "stuck", Sampling: Sampling{Every: time.Second}})
 		time.Sleep(5 * time.Second)
 		if !s.Alive() {
 			t.Error("given up too soon")
 		}
 		time.Sleep(10 * time.Second)
-		if st := s.Status()[0]; !st.Stuck || s.Alive() {
+		if st := s.Status()[0]; !st.Hangs || s.Alive() {
 			t.Errorf("%+v", st)
 		}
 		close(free)
@@ -219,18 +247,22 @@ func TestSetAndChange(t *testing.T) {
 		s, sink, stop := rig(t, map[string]func() (hal.Sensor, error){"f": func() (hal.Sensor, error) {
 			made = append(made, &fake{})
 			return made[len(made)-1], nil
-		}}, Spec{Name: "out", Driver: "f", Every: time.Hour})
+		}}, Spec{Name: "out", Driver: "f", Sampling: Sampling{Every: time.Hour}})
 		time.Sleep(time.Second)
-		if got, err := s.SetOutput(t.Context(), "out", true); err != nil || !got {
+		on := hal.BoolValue(true)
+		if got, err := s.SetOutput(t.Context(), "out", "level", on); err != nil || got != on {
 			t.Errorf("SetOutput: %v, %v", got, err)
 		}
-		if st := s.Status()[0]; st.Level == nil || !*st.Level || !st.Output {
+		if st := s.Status()[0]; st.Outputs["level"] != on || !st.Output {
 			t.Errorf("%+v", st)
 		}
-		if _, err := s.SetOutput(t.Context(), "other", true); !errors.Is(err, errUnknown) {
+		if _, err := s.SetOutput(t.Context(), "other", "level", on); !errors.Is(err, errUnknown) {
 			t.Error(err)
 		}
-		if err := s.SetEvery("out", time.Second); err != nil {
+		if _, err := s.SetOutput(t.Context(), "out", "speed", on); !errors.Is(err, errNotOutput) {
+			t.Error(err)
+		}
+		if err := s.SetSampling("out", Sampling{Every: time.Second}); err != nil {
 			t.Error(err)
 		}
 		before := len(sink.of("out"))
@@ -239,13 +271,13 @@ func TestSetAndChange(t *testing.T) {
 			t.Errorf("%d readings in 10 s", n)
 		}
 		// The same sensor at another interval stays open; other options do not.
-		s.Set([]Spec{{Name: "out", Driver: "f", Every: time.Minute}, {Name: "new", Driver: "f", Every: time.Minute}})
+		s.Set([]Spec{{Name: "out", Driver: "f", Sampling: Sampling{Every: time.Minute}}, {Name: "new", Driver: "f", Sampling: Sampling{Every: time.Minute}}})
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(made) != 2 || made[0].closed != 0 {
 			t.Errorf("%d opened, first closed %d times", len(made), made[0].closed)
 		}
-		s.Set([]Spec{{Name: "out", Driver: "f", Every: time.Minute, Options: map[string]any{"line": "x"}}})
+		s.Set([]Spec{{Name: "out", Driver: "f", Sampling: Sampling{Every: time.Minute}, Options: map[string]any{"line": "x"}}})
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(made) != 3 || made[0].closed != 1 || made[1].closed != 1 || len(s.Status()) != 1 {

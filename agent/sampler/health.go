@@ -1,0 +1,241 @@
+package sampler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tidemill/tidemill/hal"
+)
+
+// A State says how a sensor is.
+type State string
+
+// The states.
+const (
+	Starting    State = "starting"    // not read yet
+	OK          State = "ok"          // the last reading succeeded
+	Retrying    State = "retrying"    // it answers, but not with a reading
+	Away        State = "absent"      // nothing answers, or nothing comes
+	Stuck       State = "stuck"       // a reading hangs in the driver or the bus
+	Implausible State = "implausible" // it says what cannot be; other channels go on
+	Unkept      State = "unkept"      // its readings are not kept: no fault of the sensor
+)
+
+// Kinds of errors that the sampler finds by itself, beside those of Options.Kind.
+const (
+	kindNoDevice    = "no_device"
+	kindTimeout     = "timeout"
+	kindBusy        = "busy"
+	kindBus         = "bus"
+	kindBounds      = "out_of_bounds"
+	kindRange       = "out_of_range"
+	kindImplausible = "implausible"
+	kindSilent      = "silent"
+	kindError       = "error" // any other
+)
+
+// Bounds are the values of a channel that are plausible, both ends included.
+type Bounds struct{ Min, Max float64 }
+
+var (
+	errKeep        = errors.New("keep")             // a reading that the sink did not take
+	errSilent      = errors.New("nothing has come") // from a source that speaks by itself
+	errBounds      = errors.New("outside of its bounds")
+	errImplausible = errors.New("no number")
+)
+
+// kindOf names an error, for status, shadow and metrics.
+func (r *runner) kindOf(err error) string {
+	var bus *hal.BusError
+	switch {
+	case errors.Is(err, errSilent):
+		return kindSilent
+	case errors.Is(err, errBounds):
+		return kindBounds
+	case errors.Is(err, errImplausible):
+		return kindImplausible
+	}
+	if r.s.o.Kind != nil {
+		if kind := r.s.o.Kind(err); kind != "" {
+			return kind
+		}
+	}
+	switch {
+	case errors.Is(err, hal.ErrNoDevice):
+		return kindNoDevice
+	case errors.As(err, &bus):
+		return kindBus
+	case errors.Is(err, context.DeadlineExceeded):
+		return kindTimeout
+	}
+	return kindError
+}
+
+// stateOf is the state that an error puts a sensor into.
+func stateOf(err error, kind string) State {
+	switch {
+	case err == nil:
+		return OK
+	case errors.Is(err, errKeep):
+		return Unkept
+	}
+	switch kind {
+	case kindNoDevice, kindSilent:
+		return Away
+	case kindTimeout, kindBusy:
+		return Stuck
+	case kindBounds, kindRange, kindImplausible:
+		return Implausible
+	}
+	return Retrying
+}
+
+// note takes how the last call of the driver ended, nil for well. The log has a line
+// for each change of the state or of the kind of error, not for each message: those
+// of a loose cable change all the time.
+func (r *runner) note(err error) {
+	if err == nil && r.st.State == OK { // only this goroutine writes it
+		return
+	}
+	now := time.Now()
+	kind := ""
+	if err != nil {
+		kind = r.kindOf(err)
+	}
+	state := stateOf(err, kind)
+	r.mu.Lock()
+	before, since := r.st.State, r.st.Since
+	moved := before != state || r.st.Kind != kind
+	if before != state {
+		r.st.State, r.st.Since = state, now
+	}
+	r.st.Kind, r.st.Error = kind, ""
+	if err != nil {
+		r.st.Error, r.st.ErrorAt = err.Error(), now
+	}
+	r.mu.Unlock()
+	if !moved {
+		return
+	}
+	switch {
+	case err != nil:
+		r.log.Warn("sensor failed, will retry", "driver", r.spec.Driver, "state", state, "kind", kind, "err", err)
+	case before != Starting:
+		r.log.Info("sensor works again", "after", now.Sub(since).Round(time.Millisecond), "state_before", before)
+	}
+	r.changed()
+}
+
+// failed counts a failure.
+func (r *runner) failed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.st.Errors++
+}
+
+// limits are the bounds by channel, nil without any.
+func limitsOf(chs []hal.Channel, bounds map[string]Bounds) []Bounds {
+	out := make([]Bounds, len(chs))
+	for i, c := range chs {
+		b, ok := bounds[c.Name]
+		if !ok {
+			b = Bounds{math.Inf(-1), math.Inf(1)}
+		}
+		out[i] = b
+	}
+	return out
+}
+
+// sift takes out what cannot be: NaN, infinities, and values outside of their bounds.
+// It returns how many those were, an error that tells of the first, and how many
+// values are left.
+func sift(chs []hal.Channel, bounds []Bounds, vals []hal.Value) (bad, left int, err error) {
+	for i, v := range vals {
+		x, ok := number(v)
+		switch b := &bounds[i]; {
+		case v.Kind() == hal.Absent:
+			continue
+		case !ok || x >= b.Min && x <= b.Max && !math.IsInf(x, 0):
+			left++
+			continue
+		case math.IsNaN(x) || math.IsInf(x, 0):
+			if err == nil {
+				err = fmt.Errorf("%s: %w: %v", chs[i].Name, errImplausible, x)
+			}
+		case err == nil:
+			err = fmt.Errorf("%s: %v %s: %w: %v to %v", chs[i].Name, x, chs[i].Unit, errBounds, b.Min, b.Max)
+		}
+		vals[i] = hal.Value{}
+		bad++
+	}
+	return bad, left, err
+}
+
+// strangers are the channels that a configuration names and the sensor does not have.
+func (sp *Spec) strangers(chs []hal.Channel) string {
+	var names []string
+	add := func(where, name string) {
+		for _, c := range chs {
+			if c.Name == name {
+				return
+			}
+		}
+		names = append(names, where+"."+name)
+	}
+	for name := range sp.Deadband {
+		add("deadband", name)
+	}
+	for name := range sp.Bounds {
+		add("bounds", name)
+	}
+	for name := range sp.Limits {
+		add("limits", name)
+	}
+	for name := range sp.Safe.Values {
+		add("safe", name)
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	return "the configuration names channels that the sensor does not have: " + strings.Join(names, ", ")
+}
+
+// The recovery of a bus: after this many errors in a row that are no missing
+// acknowledge, and then again after pauses that grow.
+const (
+	recoverAfter  = 3
+	recoverWithin = 5 * time.Second
+)
+
+// freeBus asks for the sensor's bus to be freed, where that may help.
+func (r *runner) freeBus(ctx context.Context, err error) {
+	var bus *hal.BusError
+	r.mu.Lock()
+	kind := r.st.Kind
+	r.mu.Unlock()
+	if !errors.As(err, &bus) && kind != kindTimeout && kind != kindBusy {
+		r.busErrors = 0
+		return
+	}
+	if r.busErrors++; r.busErrors < recoverAfter || r.s.o.Recover == nil {
+		return
+	}
+	r.busErrors = 0
+	ctx, cancel := context.WithTimeout(ctx, recoverWithin)
+	defer cancel()
+	name := ""
+	if bus != nil {
+		name = bus.Bus
+	}
+	if r.s.o.Recover(ctx, r.spec, name) {
+		r.mu.Lock()
+		r.st.Recovered++
+		r.mu.Unlock()
+	}
+}

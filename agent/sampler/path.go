@@ -1,0 +1,199 @@
+package sampler
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tidemill/tidemill/hal"
+)
+
+// A path is the way of readings with the same channels from the driver to the sink:
+// what cannot be is taken out, several are averaged, what says nothing new stays out,
+// or a window takes them. Only the runner's goroutine uses it.
+type path struct {
+	r      *runner
+	chs    []hal.Channel
+	bounds []Bounds
+	s      Sampling
+	filter *filter // nil: all is sent
+	window *window // nil: none
+	means  []mean  // by channel
+	vals   []hal.Value
+}
+
+func (r *runner) newPath(chs []hal.Channel, s Sampling) *path {
+	p := &path{r: r, chs: chs, bounds: limitsOf(chs, r.spec.Bounds), means: make([]mean, len(chs)),
+		vals: make([]hal.Value, len(chs))}
+	p.take(s, time.Now())
+	return p
+}
+
+// take goes on by other settings. A window that is open is sent as it is.
+func (p *path) take(s Sampling, now time.Time) {
+	if p.window != nil && p.window.length != s.Window {
+		p.send(now)
+		p.window = nil
+	}
+	if s.Window > 0 && p.window == nil {
+		p.window = newWindow(p.chs, s.Window, now)
+	}
+	switch {
+	case !s.onChange():
+		p.filter = nil
+	case p.filter == nil:
+		p.filter = newFilter(p.chs, &s)
+	default:
+		old := p.filter
+		p.filter = newFilter(p.chs, &s)
+		p.filter.keep(old.sentAt, old.sent)
+	}
+	p.s = s
+}
+
+// begin starts the readings of one tick.
+func (p *path) begin() {
+	clear(p.means)
+	clear(p.vals)
+}
+
+// add takes one reading of a tick, from which what cannot be was taken out.
+func (p *path) add(vals []hal.Value) {
+	for i, v := range vals {
+		if v.Kind() == hal.Float {
+			p.means[i].add(v.Float())
+		}
+		if v.Kind() != hal.Absent {
+			p.vals[i] = v
+		}
+	}
+}
+
+// end is the tick's reading.
+func (p *path) end() []hal.Value {
+	for i := range p.means {
+		if p.means[i].n > 1 {
+			p.vals[i] = hal.FloatValue(p.means[i].round())
+		}
+	}
+	return p.vals
+}
+
+// put hands a reading over: to the window, to the sink, or to nobody.
+func (p *path) put(at time.Time, vals []hal.Value) error {
+	if p.window != nil {
+		if _, over := p.window.over(at); over {
+			if err := p.send(at); err != nil {
+				return err
+			}
+		}
+		p.window.add(vals)
+		return nil
+	}
+	if p.filter != nil && !p.filter.due(at, &p.s, vals) {
+		p.r.mu.Lock()
+		p.r.st.Same++
+		p.r.mu.Unlock()
+		return nil
+	}
+	if err := p.append(p.chs, at, vals); err != nil {
+		return err
+	}
+	if p.filter != nil {
+		p.filter.keep(at, vals)
+	}
+	return nil
+}
+
+// send ends the open window and begins the next.
+func (p *path) send(now time.Time) (err error) {
+	stamp, _ := p.window.over(now)
+	if p.window.filled {
+		err = p.append(p.window.chs, stamp, p.window.values())
+	}
+	p.window.begin(now)
+	return err
+}
+
+func (p *path) append(chs []hal.Channel, at time.Time, vals []hal.Value) error {
+	if err := p.r.s.o.Sink.Append(p.r.spec.Name, chs, at.UnixMilli(), vals); err != nil {
+		return fmt.Errorf("%w: %w", errKeep, err)
+	}
+	p.r.mu.Lock()
+	p.r.st.Readings++
+	p.r.mu.Unlock()
+	return nil
+}
+
+// maxPaths bounds the sets of channels of a source that gives several.
+const maxPaths = 16
+
+// paths are those of an open sensor. A sensor that is read has one.
+type paths struct {
+	r   *runner
+	s   Sampling
+	all []*path
+}
+
+// of returns the one of these channels, which are not changed after.
+func (ps *paths) of(chs []hal.Channel) *path {
+	for _, p := range ps.all {
+		if slices.Equal(p.chs, chs) {
+			return p
+		}
+	}
+	if len(ps.all) == maxPaths {
+		_ = ps.all[0].flush(time.Now())
+		ps.all = slices.Delete(ps.all, 0, 1)
+	}
+	p := ps.r.newPath(chs, ps.s)
+	ps.all = append(ps.all, p)
+	return p
+}
+
+func (ps *paths) take(s Sampling, now time.Time) {
+	ps.s = s
+	for _, p := range ps.all {
+		p.take(s, now)
+	}
+}
+
+// due is when the first window ends; zero: there is none.
+func (ps *paths) due() (t time.Time) {
+	for _, p := range ps.all {
+		if w := p.window; w != nil && w.filled && (t.IsZero() || w.end.Before(t)) {
+			t = w.end
+		}
+	}
+	return t
+}
+
+// close ends windows that are over.
+func (ps *paths) close(now time.Time) (err error) {
+	for _, p := range ps.all {
+		if w := p.window; w != nil && !now.Before(w.end) {
+			if e := p.send(now); e != nil {
+				err = e
+			}
+		}
+	}
+	return err
+}
+
+// flush sends what a window has, before its end.
+func (p *path) flush(now time.Time) error {
+	if p.window == nil {
+		return nil
+	}
+	return p.send(now)
+}
+
+// flush sends what all windows have.
+func (ps *paths) flush(now time.Time) (err error) {
+	for _, p := range ps.all {
+		if e := p.flush(now); e != nil {
+			err = e
+		}
+	}
+	return err
+}

@@ -1,0 +1,85 @@
+package sampler
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tidemill/tidemill/hal"
+)
+
+// A pushed is what a source gave by itself, or how it failed.
+type pushed struct {
+	hal.Push
+	err error
+}
+
+// pushPause is how long a source that failed is left alone before it is asked again.
+const pushPause = time.Second
+
+// listen waits for the readings of a source that speaks by itself, in a goroutine that
+// stop ends and waits for. The channel is nil for a sensor that is read.
+func (v *visit) listen(ctx context.Context) (pushes chan pushed, stop func()) {
+	if v.pusher == nil {
+		return nil, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	pushes, done := make(chan pushed), make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			p, err := v.pusher.Next(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			select {
+			case pushes <- pushed{p, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err == nil {
+				continue
+			}
+			select {
+			case <-time.After(pushPause):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return pushes, func() {
+		cancel()
+		<-done
+	}
+}
+
+// pushed takes one of them.
+func (v *visit) pushed(p pushed) {
+	r := v.r
+	now := time.Now()
+	if p.err == nil && len(p.Values) != len(p.Channels) {
+		p.err = errors.New("the source gave another number of values than of channels")
+	}
+	if p.err != nil {
+		v.fails++
+		r.failed()
+		r.note(p.err)
+		return
+	}
+	v.odd = nil
+	way := v.paths.of(p.Channels)
+	var err error
+	if left := v.sift(way, p.Values); left > 0 || v.odd == nil {
+		err = v.put(way, p.At, p.Values)
+	}
+	if v.fails > 0 {
+		v.fails = 0
+		r.freshPause()
+	}
+	if err == nil {
+		err = v.odd
+	} else {
+		r.failed()
+	}
+	r.note(err)
+	v.next = now.Add(v.paths.s.Every)
+}
