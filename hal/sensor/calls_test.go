@@ -87,7 +87,8 @@ func TestAwait(t *testing.T) {
 			t.Errorf("%d looks: %v", looks, err)
 		}
 		oops := errors.New("oops")
-		if err := w.await("x", time.Millisecond, time.Minute, func() (bool, error) { return false, oops }); err != oops {
+		fails := func() (bool, error) { return false, oops }
+		if err := w.await("x", time.Millisecond, time.Minute, fails); err != oops {
 			t.Errorf("error: %v", err)
 		}
 		began := time.Now()

@@ -25,7 +25,7 @@ func Example() {
 		return
 	}
 	for i, c := range climate.Channels() {
-		fmt.Println(c.Name, c.Unit, values[i].Float() > 0)
+		fmt.Println(c.Name, c.Unit, values[i].Kind() == c.Kind)
 	}
 	// Output:
 	// temperature °C true

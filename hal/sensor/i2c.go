@@ -1,6 +1,7 @@
 package sensor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ type i2cDriver struct {
 	pins      string   // which pins give which address, for the option's help
 	who       whoIsIt  // nil: a look without effect can't tell
 	set       newI2C   // reads the other options
+	slow      bool     // a measurement takes seconds: Open leaves the first to Read
 }
 
 // whoIsIt names the chip if it is one of the driver's, "" if not. It only reads
@@ -113,7 +115,11 @@ func openI2C(ctx context.Context, b hal.Board, of *i2cDriver, bus string, addr u
 	s := &i2cSensor{of: of, bus: bus, addr: addr, chip: c, wires: wires}
 	s.release = wires.Close
 	// The first reading shows that the chip is there.
-	if _, err := s.Read(ctx); err != nil {
+	first := c.measure
+	if of.slow {
+		first = func(*wire) ([]hal.Value, error) { return nil, nil } // setting it up does
+	}
+	if _, err := s.reading(ctx, first); err != nil {
 		if errors.Is(err, hal.ErrNoDevice) && ctx.Err() == nil && of.who != nil {
 			err = fmt.Errorf("%w; %s", err, s.elsewhere(ctx))
 		}
@@ -161,9 +167,13 @@ func (s *i2cSensor) Note() string {
 
 // Read measures once.
 func (s *i2cSensor) Read(ctx context.Context) ([]hal.Value, error) {
+	return s.reading(ctx, s.chip.measure)
+}
+
+func (s *i2cSensor) reading(ctx context.Context, measure func(w *wire) ([]hal.Value, error)) ([]hal.Value, error) {
 	var vals []hal.Value
 	err := s.with(ctx, func(w *wire) (err error) {
-		vals, err = s.chip.measure(w)
+		vals, err = measure(w)
 		return err
 	})
 	if err != nil {
@@ -192,6 +202,7 @@ const (
 // again is f on a chip that is set up, tried anew while that may help and ctx
 // leaves time.
 func (s *i2cSensor) again(w *wire, f func(w *wire) error) error {
+	var before error
 	for try := 1; ; try++ {
 		err := error(nil)
 		if !s.ready {
@@ -200,7 +211,10 @@ func (s *i2cSensor) again(w *wire, f func(w *wire) error) error {
 		if err == nil {
 			err = f(w)
 		}
-		s.ready = err == nil
+		if s.ready = err == nil; errors.Is(err, errShort) {
+			return cmp.Or(before, err)
+		}
+		before = err
 		tries := 1
 		switch {
 		case errors.Is(err, ErrNotReady):

@@ -49,12 +49,20 @@ type opener func(ctx context.Context, b hal.Board) (hal.Sensor, error)
 
 // drivers are in order of their names.
 var drivers = []driver{
+	bh1750Driver,
 	bme280Driver,
 	bmp280Driver,
 	countDriver,
 	gpioInDriver,
 	gpioOutDriver,
 	hostDriver,
+	lm75Driver,
+	mcp9808Driver,
+	scd4xDriver,
+	sht3xDriver,
+	sht4xDriver,
+	tmp102Driver,
+	tmp105Driver,
 }
 
 // Drivers lists all drivers by name. The slices are the caller's.

@@ -63,7 +63,8 @@ func newRegisters(t *testing.T, v *vector) *registers {
 		}
 		return b
 	}
-	r := &registers{chip: v.Chip, words: slices.Contains(wordChips, v.Chip), pairs: slices.Contains(pairChips, v.Chip), bit7: v.AutoIncrement == "bit7",
+	r := &registers{chip: v.Chip, words: slices.Contains(wordChips, v.Chip),
+		pairs: slices.Contains(pairChips, v.Chip), bit7: v.AutoIncrement == "bit7",
 		b: map[byte][]byte{}, fixed: map[byte]bool{}, force: map[byte][2][]byte{}, fill: unhex(v.Fill)}
 	put := func(from map[string]string, fixed bool) {
 		for at, text := range from {
@@ -142,8 +143,8 @@ func (r *registers) address() (reg, step byte) {
 
 func (r *registers) write(data []byte) {
 	if r.words {
-		if len(data) >= 2 && !r.fixed[r.pointer] {
-			r.b[r.pointer] = slices.Clone(data[:2])
+		if len(data) > 0 && !r.fixed[r.pointer] {
+			r.b[r.pointer] = slices.Clone(data)
 		}
 		return
 	}

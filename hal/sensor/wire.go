@@ -54,8 +54,16 @@ func (w *wire) word(reg byte) (uint16, error) {
 // putWord writes a register of two bytes, most significant first.
 func (w *wire) putWord(reg byte, v uint16) error { return w.put(reg, byte(v>>8), byte(v)) }
 
-// pause waits; it ends with the reading.
-func (w *wire) pause(d time.Duration) error { return pause(w.ctx, d) }
+// errShort is a wait that would outlast the reading.
+var errShort = fmt.Errorf("%w: a reading takes longer than it may", ErrNotReady)
+
+// pause waits; it ends with the reading. What would outlast that fails at once.
+func (w *wire) pause(d time.Duration) error {
+	if d >= w.left() {
+		return fmt.Errorf("%w: at least %v more", errShort, d)
+	}
+	return pause(w.ctx, d)
+}
 
 // margin is how long before a reading's end a wait is given up, so that its
 // reason can still be told.

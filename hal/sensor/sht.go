@@ -1,0 +1,170 @@
+package sensor
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/sensor/sensirion"
+)
+
+var sht3xDriver = i2cDriver{
+	Driver: Driver{
+		Name:    "sht3x",
+		Summary: "Sensirion SHT30, SHT31, SHT35 or SHT85: temperature and humidity over I2C",
+		Options: []Option{{"repeatability", "string", "high", "high (16 ms), medium (7 ms) or low (5 ms)"}},
+	},
+	addresses: []uint16{0x44, 0x45},
+	pins:      "0x44, or 0x45 with ADDR high",
+	who: func(w *wire) string {
+		if _, err := sht3xStatus(w); err != nil {
+			return ""
+		}
+		return "SHT3x"
+	},
+	set: func(o *options) chip {
+		c := &sht{humidity: sensirion.Humidity}
+		// Table 4, "max".
+		switch o.choice("repeatability", "high", "medium", "low") {
+		case "high":
+			c.command, c.takes = command(sensirion.SHT3xHigh), 15500*time.Microsecond
+		case "medium":
+			c.command, c.takes = command(sensirion.SHT3xMedium), 6500*time.Microsecond
+		case "low":
+			c.command, c.takes = command(sensirion.SHT3xLow), 4500*time.Microsecond
+		}
+		c.start = func(w *wire) error {
+			// Another program may have left it in periodic measurement, where
+			// it refuses all else (4.5 to 4.8).
+			if err := w.tx(command(sensirion.SHT3xBreak), nil); err != nil {
+				return err
+			}
+			if err := w.pause(sht3xBreakTime); err != nil {
+				return err
+			}
+			status, err := sht3xStatus(w)
+			if err == nil && status&sensirion.SHT3xHeater != 0 {
+				err = w.tx(command(sensirion.SHT3xHeaterOff), nil)
+			}
+			return err
+		}
+		return c
+	},
+}.driver()
+
+var sht4xDriver = i2cDriver{
+	Driver: Driver{
+		Name:    "sht4x",
+		Summary: "Sensirion SHT40, SHT41, SHT43 or SHT45: temperature and humidity over I2C",
+		Options: []Option{{"precision", "string", "high", "high (9 ms), medium (5 ms) or low (2 ms)"}},
+	},
+	addresses: []uint16{0x44, 0x45, 0x46},
+	pins:      "0x44, 0x45 or 0x46, by the chip's order code",
+	who: func(w *wire) string {
+		if sht4xSerial(w) != nil {
+			return ""
+		}
+		return "SHT4x"
+	},
+	set: func(o *options) chip {
+		c := &sht{humidity: sensirion.SHT4xHumidity, start: func(w *wire) error { return unrefused(sht4xSerial(w)) }}
+		// Table 5, "max".
+		switch o.choice("precision", "high", "medium", "low") {
+		case "high":
+			c.command, c.takes = []byte{sensirion.SHT4xHigh}, 8300*time.Microsecond
+		case "medium":
+			c.command, c.takes = []byte{sensirion.SHT4xMedium}, 4500*time.Microsecond
+		case "low":
+			c.command, c.takes = []byte{sensirion.SHT4xLow}, 1600*time.Microsecond
+		}
+		return c
+	},
+}.driver()
+
+const (
+	sht3xBreakTime  = time.Millisecond // section 4.8
+	sht4xSerialTime = time.Millisecond // table 5: as long as a soft reset
+)
+
+// sht is an SHT3x or SHT4x: a command makes it measure once. Temperatures outside
+// of its range (-40 to 125 °C) are an error; humidity is cut off at 0 and 100 %RH.
+type sht struct {
+	command  []byte
+	takes    time.Duration
+	humidity func(raw uint16) float64
+	start    func(w *wire) error // makes sure that the chip is there
+}
+
+func (c *sht) channels() []hal.Channel { return []hal.Channel{temperature, humidity} }
+
+func (c *sht) setUp(w *wire) error { return c.start(w) }
+
+func (c *sht) measure(w *wire) ([]hal.Value, error) {
+	var raw [2]uint16
+	if err := w.ask(c.command, c.takes, raw[:]); err != nil {
+		return nil, err
+	}
+	temp, err := within(round(sensirion.Celsius(raw[0]), 1000), -40, 125, "°C")
+	if err != nil {
+		return nil, err
+	}
+	hum := round(min(max(c.humidity(raw[1]), 0), 100), 1000)
+	return []hal.Value{temp, hal.FloatValue(hum)}, nil
+}
+
+func sht3xStatus(w *wire) (uint16, error) {
+	var status [1]uint16
+	err := w.ask(command(sensirion.SHT3xStatus), 0, status[:])
+	return status[0], err
+}
+
+func sht4xSerial(w *wire) error {
+	var serial [2]uint16
+	return w.ask([]byte{sensirion.SHT4xSerial}, sht4xSerialTime, serial[:])
+}
+
+// unrefused is err, but for a refused question: a chip that does not know it is
+// shown by its measurement, whose answer has checks too.
+func unrefused(err error) error {
+	if errors.Is(err, ErrNotReady) {
+		return nil
+	}
+	return err
+}
+
+// command is a command of two bytes.
+func command(c uint16) []byte { return []byte{byte(c >> 8), byte(c)} }
+
+// lateBy is how much later than its datasheet says a chip of Sensirion may have an
+// answer.
+const lateBy = 20 * time.Millisecond
+
+// ask gives a command and reads words with their checks, at first after the time
+// that the chip takes. Until it has them it does not acknowledge a read.
+func (w *wire) ask(command []byte, takes time.Duration, words []uint16) error {
+	if err := w.tx(command, nil); err != nil {
+		return err
+	}
+	if err := w.pause(takes); err != nil {
+		return err
+	}
+	buf := make([]byte, 3*len(words))
+	var refused error
+	err := w.await("the chip refuses to be read", 2*time.Millisecond, lateBy, func() (bool, error) {
+		refused = w.tx(nil, buf)
+		if errors.Is(refused, hal.ErrNoDevice) {
+			return false, nil
+		}
+		return true, refused
+	})
+	switch {
+	case err != nil:
+		return err
+	case sensirion.Parse(buf, words):
+		return nil
+	case uniform(buf):
+		return dead(buf[0])
+	}
+	return fmt.Errorf("%w: %x", ErrCRC, buf)
+}
