@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/tidemill/tidemill/hal"
 )
@@ -27,12 +28,14 @@ type Driver struct {
 	Name    string
 	Summary string
 	Options []Option
+	Tables  map[string][]Option // the members of a table, by the name of an option of type "tables"
 }
 
-// An Option is one key of a sensor's options.
+// An Option is one key of a sensor's options. Of the types, strings are a list of
+// strings, a table has strings by name, and tables are a list of tables.
 type Option struct {
 	Name    string
-	Type    string // "string", "integer", "number", "bool" or "duration" (a string such as "5ms")
+	Type    string // "string", "integer", "number", "bool", "duration" ("5ms"), "strings", "table" or "tables"
 	Default string // as a configuration file has it; "" means required or none, Help says which
 	Help    string
 }
@@ -56,6 +59,8 @@ var drivers = []driver{
 	gpioInDriver,
 	gpioOutDriver,
 	hostDriver,
+	hwmonDriver,
+	iioDriver,
 	lm75Driver,
 	mcp9808Driver,
 	scd4xDriver,
@@ -71,6 +76,7 @@ func Drivers() []Driver {
 	for i, d := range drivers {
 		list[i] = d.Driver
 		list[i].Options = append([]Option(nil), d.Options...)
+		list[i].Tables = maps.Clone(d.Tables)
 	}
 	return list
 }

@@ -105,7 +105,7 @@ func TestDrivers(t *testing.T) {
 	if !slices.IsSortedFunc(all, func(a, b sensor.Driver) int { return strings.Compare(a.Name, b.Name) }) {
 		t.Error("not in order")
 	}
-	types := []string{"string", "integer", "number", "bool", "duration"}
+	types := []string{"string", "integer", "number", "bool", "duration", "strings", "table", "tables"}
 	for _, d := range all {
 		if d.Summary == "" {
 			t.Errorf("%s: no summary", d.Name)

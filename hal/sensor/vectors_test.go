@@ -109,7 +109,7 @@ var rigs = map[string]func(t *testing.T, v *vector) *rig{
 	"i2c":    i2cRig,
 	"spi":    nil,
 	"w1":     nil,
-	"sysfs":  nil,
+	"sysfs":  sysfsRig,
 	"gpio":   nil,
 	"modbus": nil,
 }

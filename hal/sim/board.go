@@ -40,8 +40,9 @@ type Options struct {
 
 // A Board is simulated hardware behind hal's interfaces.
 type Board struct {
-	o    Options
-	chip *BME280
+	o     Options
+	chip  *BME280
+	files *Files
 
 	mu    sync.Mutex // guards all below
 	buses map[string]*Bus
@@ -55,6 +56,7 @@ var (
 	_ hal.OutputOpener = (*Board)(nil)
 	_ hal.LineLister   = (*Board)(nil)
 	_ hal.Recoverer    = (*Board)(nil)
+	_ hal.FileSource   = (*Board)(nil)
 )
 
 // New returns a board with a BME280 at DefaultAddress of DefaultBus.
@@ -68,6 +70,7 @@ func New(o Options) *Board {
 		buses: map[string]*Bus{},
 		pins:  map[string]*Pin{},
 	}
+	b.kernelChips(o.Air, o.Now)
 	if !o.NoBus {
 		b.Add(NewBus(DefaultBus)).Attach(DefaultAddress, b.chip)
 	}
