@@ -127,7 +127,8 @@ func TestPWM(t *testing.T) {
 	// Longer and shorter periods, on, off: in each order that the kernel takes.
 	for _, x := range [][2]time.Duration{
 		{20 * time.Millisecond, 0}, {20 * time.Millisecond, 1500 * time.Microsecond},
-		{time.Millisecond, time.Millisecond}, {50 * time.Millisecond, 49 * time.Millisecond}, {time.Microsecond, 0}, {time.Second, time.Second},
+		{time.Millisecond, time.Millisecond}, {50 * time.Millisecond, 49 * time.Millisecond},
+		{time.Microsecond, 0}, {time.Second, time.Second},
 	} {
 		if err := p.Set(x[0], x[1]); err != nil {
 			t.Fatalf("%v: %v, after %v", x, err, *log)

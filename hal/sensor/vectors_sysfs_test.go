@@ -35,6 +35,8 @@ func sysfsRig(t *testing.T, v *vector) *rig {
 		r.opts["chip"], r.opts["inputs"] = "fake", []any{v.Setup["input"]}
 		home = "sys/class/hwmon/hwmon2"
 		files.Set(home+"/name", "fake\n")
+	case "w1_slave":
+		return w1FilesRig(t, v)
 	default:
 		return nil
 	}

@@ -107,10 +107,10 @@ type rig struct {
 // not there, is counted as missing. Each is in a file of its own.
 var rigs = map[string]func(t *testing.T, v *vector) *rig{
 	"i2c":    i2cRig,
-	"spi":    nil,
-	"w1":     nil,
+	"spi":    spiRig,
+	"w1":     w1Rig,
 	"sysfs":  sysfsRig,
-	"gpio":   nil,
+	"gpio":   gpioRig,
 	"modbus": nil,
 }
 
