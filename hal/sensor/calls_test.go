@@ -97,7 +97,8 @@ func TestAwait(t *testing.T) {
 			!strings.Contains(err.Error(), "no tea") || time.Since(began) > 100*time.Millisecond {
 			t.Errorf("limit: %v after %v", err, time.Since(began))
 		}
-		if err := w.await("no tea", time.Millisecond, time.Hour, never); !errors.Is(err, ErrNotReady) || ctx.Err() != nil {
+		if err := w.await("no tea", time.Millisecond, time.Hour, never); !errors.Is(err, ErrNotReady) ||
+			ctx.Err() != nil {
 			t.Errorf("reading's end: %v", err)
 		}
 	})

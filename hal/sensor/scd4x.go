@@ -47,10 +47,10 @@ var scd4xDriver = i2cDriver{
 }.driver()
 
 const (
-	scd4xCommand = time.Millisecond       // table 9, most commands
-	scd4xStop    = 500 * time.Millisecond // stop_periodic_measurement
-	scd4xPeriod  = 5 * time.Second        // between two measurements
-	scd4xLate    = 3 * time.Second        // beyond the period, before it is started anew
+	scd4xCommand = time.Millisecond        // table 9, most commands
+	scd4xStop    = 500 * time.Millisecond  // stop_periodic_measurement
+	scd4xPeriod  = 5 * time.Second         // between two measurements
+	scd4xLate    = 1500 * time.Millisecond // beyond the period, before it is started anew
 )
 
 // scd4x measures by itself each 5 s, and each value is read once. Read waits for
@@ -123,7 +123,7 @@ func (c *scd4x) apply(w *wire, s scd4xSetting) error {
 func (c *scd4x) measure(w *wire) ([]hal.Value, error) {
 	var ready [1]uint16
 	if err := w.await("the chip has nothing new; every should be 5s or more", 100*time.Millisecond,
-		scd4xPeriod+scd4xLate, func() (bool, error) {
+		scd4xPeriod+scd4xLate-time.Since(c.started), func() (bool, error) {
 			err := w.ask(command(sensirion.SCD4xReady), scd4xCommand, ready[:])
 			return ready[0]&sensirion.SCD4xReadyBits != 0, err
 		}); err != nil {

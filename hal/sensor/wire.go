@@ -132,7 +132,7 @@ func round(v, to float64) float64 { return math.Round(v*to) / to }
 // within is v as a value if it lies in the chip's range, else ErrOutOfRange.
 func within(v, least, most float64, unit string) (hal.Value, error) {
 	if !(v >= least && v <= most) {
-		return hal.Value{}, fmt.Errorf("%w: %.4g %s, want %g to %g %s", ErrOutOfRange, v, unit, least, most, unit)
+		return hal.Value{}, fmt.Errorf("%w: %.6g %s, want %g to %g %s", ErrOutOfRange, v, unit, least, most, unit)
 	}
 	return hal.FloatValue(v), nil
 }

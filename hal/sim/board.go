@@ -36,6 +36,9 @@ type Options struct {
 	Air     Waveform         // nil: Weather(Seed)
 	NoEdges bool             // pins have no interrupts, as in QEMU's Raspberry Pi
 	NoBus   bool             // neither bus nor chip
+	// Chips are there beside the BME280, or in its place, whose bus is made if
+	// need be. A chip that is none of Chips() is left out; see ParsePlace.
+	Chips []Place
 }
 
 // A Board is simulated hardware behind hal's interfaces.
@@ -73,6 +76,9 @@ func New(o Options) *Board {
 	b.kernelChips(o.Air, o.Now)
 	if !o.NoBus {
 		b.Add(NewBus(DefaultBus)).Attach(DefaultAddress, b.chip)
+	}
+	for _, p := range o.Chips {
+		_, _ = b.Put(p) // unknown ones are left out
 	}
 	return b
 }

@@ -63,8 +63,8 @@ func TestCalibrationSigns(t *testing.T) {
 
 func TestWeather(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	lo := Env{math.Inf(1), math.Inf(1), math.Inf(1)}
-	hi := Env{math.Inf(-1), math.Inf(-1), math.Inf(-1)}
+	lo := Env{Temperature: math.Inf(1), Humidity: math.Inf(1), Pressure: math.Inf(1)}
+	hi := Env{Temperature: math.Inf(-1), Humidity: math.Inf(-1), Pressure: math.Inf(-1)}
 	a, again, other := Weather(7), Weather(7), Weather(8)
 	same := 0
 	for at := start; at.Before(start.AddDate(1, 0, 0)); at = at.Add(17 * time.Minute) {
@@ -79,8 +79,10 @@ func TestWeather(t *testing.T) {
 			math.Abs(n.Pressure-e.Pressure) > 10 {
 			t.Fatalf("%v: jumps from %v to %v within a second", at, e, n)
 		}
-		lo = Env{min(lo.Temperature, e.Temperature), min(lo.Humidity, e.Humidity), min(lo.Pressure, e.Pressure)}
-		hi = Env{max(hi.Temperature, e.Temperature), max(hi.Humidity, e.Humidity), max(hi.Pressure, e.Pressure)}
+		lo = Env{Temperature: min(lo.Temperature, e.Temperature), Humidity: min(lo.Humidity, e.Humidity),
+			Pressure: min(lo.Pressure, e.Pressure)}
+		hi = Env{Temperature: max(hi.Temperature, e.Temperature), Humidity: max(hi.Humidity, e.Humidity),
+			Pressure: max(hi.Pressure, e.Pressure)}
 	}
 	t.Logf("a year: %+v to %+v", lo, hi)
 	if same > 0 {
@@ -141,7 +143,7 @@ var skippedAll = []byte{0x80, 0, 0, 0x80, 0, 0, 0x80, 0}
 
 func TestForcedMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := NewBME280(1, Constant(Env{20, 50, 100000}), nil)
+		c := NewBME280(1, Constant(Env{Temperature: 20, Humidity: 50, Pressure: 100000}), nil)
 		if id := get(t, c, bmx280.RegID, 1); id[0] != 0x60 {
 			t.Fatalf("id %x", id)
 		}
@@ -203,9 +205,9 @@ func TestNormalModeAndFilter(t *testing.T) {
 		step := time.Now().Add(10 * time.Second)
 		air := func(at time.Time) Env {
 			if at.Before(step) {
-				return Env{10, 50, 100000}
+				return Env{Temperature: 10, Humidity: 50, Pressure: 100000}
 			}
-			return Env{30, 50, 100000}
+			return Env{Temperature: 30, Humidity: 50, Pressure: 100000}
 		}
 		temp := func(c *BME280) float64 {
 			d := get(t, c, bmx280.RegData, 8)

@@ -10,6 +10,8 @@ type Env struct {
 	Temperature float64 // °C
 	Humidity    float64 // %RH
 	Pressure    float64 // Pa
+	CO2         float64 // ppm
+	Light       float64 // lx
 }
 
 // A Waveform says what the air is like at a time. It must be a pure function,
@@ -55,8 +57,18 @@ func Weather(seed uint64) Waveform {
 			Temperature: min(max(temp, -40), 85),
 			Humidity:    min(max(hum, 5), 100),
 			Pressure:    min(max(pres, 30000), 110000),
+			CO2:         425 + 12*cloud + 2*gust,
+			Light:       daylight(s, cloud),
 		}
 	}
+}
+
+// daylight is 0.01 lx at night and up to 60 klx at noon, less under clouds (-1
+// is a clear sky, 1 a covered one).
+func daylight(s, cloud float64) float64 {
+	const dayLen = 86400
+	sun := -math.Cos(2 * math.Pi * s / dayLen)
+	return 0.01 + 60000*max(sun, 0)*max(sun, 0)*(0.55-0.45*cloud)
 }
 
 // Room is the air of a heated room: 25 °C and 3.5 °C up and down in two minutes,
@@ -72,6 +84,8 @@ func Room(seed uint64) Waveform {
 			Temperature: 25 + 3.5*heater + 0.1*smooth(seed, 20, s/3),
 			Humidity:    45 - 4*heater + 2*smooth(seed, 21, s/40),
 			Pressure:    outside(t).Pressure,
+			CO2:         900 - 250*heater + 40*smooth(seed, 22, s/20),
+			Light:       320 + 60*heater + 4*smooth(seed, 23, s/5),
 		}
 	}
 }

@@ -1,0 +1,124 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidemill/tidemill/hal"
+)
+
+// A Twin is a simulated chip that measures a Waveform. Several goroutines may
+// use it.
+type Twin interface {
+	Chip
+	// SetAir replaces what the chip measures from now on.
+	SetAir(air Waveform)
+	// PowerCycle puts the chip into the state after power-on, as a brown-out
+	// does: its settings are lost, and the bus shows no error.
+	PowerCycle()
+}
+
+// twin is what all twins have.
+type twin struct {
+	now func() time.Time
+	mu  sync.Mutex // guards air and what the chip has beside
+	air Waveform
+}
+
+// SetAir replaces what the chip measures from now on.
+func (t *twin) SetAir(air Waveform) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.air = air
+}
+
+// A Place is a chip at an address of a bus.
+type Place struct {
+	Chip    string // as its driver is named
+	Address uint16
+	Bus     string // "": DefaultBus
+}
+
+// A kind is what can be put at a Place.
+type kind struct {
+	address uint16 // the chip's usual one
+	make    func(seed uint64, air Waveform, now func() time.Time) Twin
+}
+
+// kinds are the twins by their drivers' names.
+var kinds = map[string]kind{
+	"bh1750":  {0x23, func(_ uint64, air Waveform, now func() time.Time) Twin { return newBH1750(air, now) }},
+	"bme280":  {0x76, func(seed uint64, air Waveform, now func() time.Time) Twin { return NewBME280(seed, air, now) }},
+	"lm75":    {0x48, thermometerOf(&lm75Kind)},
+	"mcp9808": {0x18, thermometerOf(&mcp9808Kind)},
+	"scd4x":   {0x62, func(seed uint64, air Waveform, now func() time.Time) Twin { return newSCD4x(seed, air, now) }},
+	"sht3x":   {0x44, func(_ uint64, air Waveform, now func() time.Time) Twin { return newSHT3x(air, now) }},
+	"sht4x":   {0x44, func(seed uint64, air Waveform, now func() time.Time) Twin { return newSHT4x(seed, air, now) }},
+	"tmp102":  {0x48, thermometerOf(&tmp102Kind)},
+	"tmp105":  {0x48, thermometerOf(&tmp105Kind)},
+}
+
+// Chips lists what can be put at a Place.
+func Chips() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+// NewTwin returns a chip, named as its driver is, in the state after power-on.
+// The seed chooses its calibration. now is its clock; nil is time.Now. An error
+// wraps hal.ErrNoDevice.
+func NewTwin(chip string, seed uint64, air Waveform, now func() time.Time) (Twin, error) {
+	k, ok := kinds[chip]
+	if !ok {
+		return nil, fmt.Errorf("simulated chip %q: %w: there are %s", chip, hal.ErrNoDevice,
+			strings.Join(Chips(), ", "))
+	}
+	if now == nil {
+		now = time.Now
+	}
+	return k.make(seed, air, now), nil
+}
+
+// ParsePlace reads "sht4x", "sht4x@0x45" or "sht4x@0x45@/dev/i2c-1".
+func ParsePlace(s string) (Place, error) {
+	chip, rest, _ := strings.Cut(s, "@")
+	at, bus, named := strings.Cut(rest, "@")
+	k, ok := kinds[chip]
+	if !ok {
+		return Place{}, fmt.Errorf("%q, want one of %s", s, strings.Join(Chips(), ", "))
+	}
+	p := Place{Chip: chip, Address: k.address, Bus: bus}
+	if at != "" {
+		n, err := strconv.ParseUint(at, 0, 7)
+		if err != nil || n < 0x08 || n > 0x77 {
+			return Place{}, fmt.Errorf("%q, want an address from 0x08 to 0x77 after @", s)
+		}
+		p.Address = uint16(n)
+	}
+	if at == "" && rest != "" || named && bus == "" {
+		return Place{}, fmt.Errorf("%q, want chip, chip@address or chip@address@bus", s)
+	}
+	return p, nil
+}
+
+// Put puts a new chip at a place, in place of what is there, and returns it. Its
+// bus is made if the board has none of that name.
+func (b *Board) Put(p Place) (Twin, error) {
+	if p.Bus == "" {
+		p.Bus = DefaultBus
+	}
+	// Each chip differs a little from the next.
+	seed := mix(b.o.Seed ^ uint64(p.Address)<<32)
+	c, err := NewTwin(p.Chip, seed, b.o.Air, b.o.Now)
+	if err != nil {
+		return nil, err
+	}
+	bus := b.Bus(p.Bus)
+	if bus == nil {
+		bus = b.Add(NewBus(p.Bus))
+	}
+	bus.Attach(p.Address, c)
+	return c, nil
+}
