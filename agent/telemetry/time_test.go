@@ -141,7 +141,8 @@ func TestDoubt(t *testing.T) {
 		"before, never set":     {ClockUnsynced, Time{}, old, ts, `,"clock":"unknown"`},
 		"before, set to an old": {ClockSynced, Time{}, old, ts, ""},
 	} {
-		b := &Batch{Header: Header{Clock: tc.clock, Time: tc.time}, Series: []Series{{Sensor: "s", Times: []int64{tc.ts}}}}
+		b := &Batch{Header: Header{Clock: tc.clock, Time: tc.time},
+			Series: []Series{{Sensor: "s", Times: []int64{tc.ts}}}}
 		got := string(b.Series[0].AppendJSON(nil, 0, b.Doubt(tc.came)))
 		if _, rest, _ := strings.Cut(strings.TrimSuffix(got, "}"), "000"); !strings.HasSuffix(rest, tc.want) ||
 			tc.want == "" && strings.Contains(got, ",") {

@@ -64,6 +64,7 @@ func (c *Config) bounds() []bound {
 		{"kinesis.max_shards", c.Kinesis.MaxShards, 0, noMost, false, "0 for the log's own bound, or more"},
 		{"clock.max_step", c.Clock.MaxStep, second, noMost, false, "at least 1s"},
 		{"clock.max_gap", c.Clock.MaxGap, minute, noMost, false, "at least 1m"},
+		{"clock.max_error", c.Clock.MaxError, 0, hour, false, "0s to 1h"},
 		{"clock.accept_after", c.Clock.AcceptAfter, 0, noMost, false, "0s for never by itself, or more"},
 		{"mqtt.connect_timeout", m.ConnectTimeout, second, 10 * minute, false, "1s to 10m"},
 		{"mqtt.max_payload", m.MaxPayload, 1 << 10, 256<<20 - 64<<10, false, "1 KiB to 255 MiB"},

@@ -140,7 +140,7 @@ func defaults() *Config {
 		Objects: Objects{Public: []string{}, MinFree: ofDisk, MaxBucket: ofDisk, MaxUploads: 1000,
 			MaxUploadBytes: 64 << 30, MaxUploadAge: Duration(7 * 24 * time.Hour)},
 		Clock: Clock{MaxStep: Duration(5 * time.Minute), MaxGap: Duration(24 * time.Hour),
-			AcceptAfter: Duration(24 * time.Hour)},
+			AcceptAfter: Duration(24 * time.Hour), MaxError: Duration(500 * time.Millisecond)},
 		Audit:  Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: ofDisk},
 		Backup: Backup{Recipients: []string{}, Keep: 30},
 		Lambda: Lambda{Directories: []string{}, MaxConcurrency: 20, MaxMemory: 3008 << 20,

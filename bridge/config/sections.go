@@ -134,6 +134,7 @@ type Clock struct {
 	MaxStep     Duration `toml:"max_step"`     // while the bridge runs
 	MaxGap      Duration `toml:"max_gap"`      // since it last ran
 	AcceptAfter Duration `toml:"accept_after"` // 0: never by itself
+	MaxError    Duration `toml:"max_error"`    // told to devices while the kernel says nothing; 0: none is told
 }
 
 // PKI is the bridge's own certificate authority.

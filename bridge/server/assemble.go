@@ -321,8 +321,8 @@ func (a *assembly) makeMessagePath() error {
 	a.closes(func() error { a.shadow.Close(); return nil })
 	a.lifecycle = events.NewLifecycle(a.publisher.Publish, a.log)
 	a.registryEvents = events.NewRegistry(a.registry, a.cfg.Account, a.cfg.Region, a.publisher.PublishThen, a.log)
-	a.router = route.New(route.Options{Publisher: a.publisher, Shadows: a.shadow, Private: a.provision, Log: a.store,
-		Room: a.disk.Data, OtherShadows: a.broker != nil && !a.cfg.Broker.Shadows})
+	a.router = route.New(route.Options{Publisher: a.publisher, Shadows: a.shadow, Private: a.provision, Time: a.time,
+		Log: a.store, Room: a.disk.Data, OtherShadows: a.broker != nil && !a.cfg.Broker.Shadows})
 	a.gateway = gateway.New(a.subscribers, gateway.Hooks{
 		Authorizer: a.authorizer, Router: a.router, Adopts: a.authorizer.Adopts, Events: a.clientEvent,
 		Wait: func(x gateway.Session) time.Duration { return a.ingest.Wait(x.Thing()) }, Denied: a.refusals.Denied,

@@ -45,6 +45,7 @@ var rules = []rule{
 	{"agent/telemetry", nil},
 	{"agent/secretfile", nil},
 	{"agent/durable", nil},
+	{"agent/clock/kernel", nil},
 	{"agent", []string{"hal", "shadow", "firmware"}},
 	{"bridge/speed/topic", nil},
 	{"bridge/speed/message", nil},
@@ -95,7 +96,8 @@ var rules = []rule{
 	{"bridge/quota", nil},
 	{"bridge/strictjson", nil},
 	// These know all of the bridge; no other folder of it is without a rule.
-	{"bridge/server", []string{"bridge", "shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable"}},
+	{"bridge/server", []string{"bridge", "shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable",
+		"agent/clock/kernel"}},
 	{"bridge/cli", []string{"bridge", "shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable"}},
 	{"deploy", []string{"agent", "bridge", "hal", "shadow", "firmware"}},
 }

@@ -55,6 +55,7 @@ type topics struct {
 
 type published struct {
 	name  string
+	right string       // the name that policy is asked for
 	ok    [2]bool      // by retain
 	until [2]time.Time // by retain
 }
@@ -68,7 +69,10 @@ func (t *topics) lookup(conf *Config, b []byte) (*published, error) {
 	if err := conf.validName(name); err != nil {
 		return nil, err
 	}
-	p := &published{name: name}
+	p := &published{name: name, right: name}
+	if of, _ := topic.Lookup(name); of.RightOf != "" {
+		p.right = of.RightOf
+	}
 	if len(name) <= maxVerdictTopic {
 		if t.m == nil || len(t.m) >= maxVerdicts {
 			t.m = make(map[string]*published)
@@ -90,7 +94,7 @@ func (p *published) mayPublish(s Session, retain bool, now time.Time, ttl time.D
 		i = 1
 	}
 	if !now.Before(p.until[i]) {
-		p.ok[i] = p.unfit(retain) == nil && s.MayPublish(p.name, retain)
+		p.ok[i] = p.unfit(retain) == nil && s.MayPublish(p.right, retain)
 		p.until[i] = now.Add(ttl) // not after now when the cache is off
 	}
 	return p.ok[i]

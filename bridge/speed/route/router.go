@@ -41,6 +41,9 @@ type Options struct {
 	Publisher *Publisher
 	Shadows   Shadows
 	Private   Private
+	// Time is now, and how far off it is at most. ok is false when nobody can say:
+	// then clients that ask get no answer.
+	Time func() (now time.Time, bound time.Duration, ok bool)
 	// Log has what is durable of a message that the ingest log does not get.
 	Log streams.Writer
 	// OtherShadows: another bridge on the same broker answers requests for shadows.
@@ -66,7 +69,11 @@ func New(o Options) *Router { return &Router{o: o, Publisher: o.Publisher} }
 func (r *Router) Route(p gateway.Publish) {
 	m := p.Message
 	of, _ := topic.Lookup(m.Topic)
-	if of.Private {
+	switch {
+	case of.Service == topic.Time:
+		r.answerPrivate(p, r.time(p.Message))
+		return
+	case of.Private:
 		r.private(p)
 		return
 	}
@@ -118,7 +125,28 @@ func (r *Router) private(p gateway.Publish) {
 	if s, ok := c.Session().(interface{ Certificate() string }); ok { // others have none
 		certificate = s.Certificate()
 	}
-	r.subscribers.Answer(c, r.o.Private.Answer(context.Background(), p.Message, certificate))
+	r.answerPrivate(p, r.o.Private.Answer(context.Background(), p.Message, certificate))
+}
+
+// time answers a client that asks for the time, nil if it does not ask well or the
+// time is not known.
+func (r *Router) time(m *message.Message) *message.Message {
+	now, bound, ok := r.o.Time()
+	if !ok {
+		return nil
+	}
+	text, err := telemetry.AnswerTime(m.Payload, now, bound)
+	if err != nil {
+		return nil
+	}
+	return &message.Message{Topic: telemetry.TimeAnswerTopic, Payload: text}
+}
+
+// answerPrivate tells a client the answer, if there is one, and ends its publish.
+func (r *Router) answerPrivate(p gateway.Publish, answer *message.Message) {
+	if answer != nil {
+		r.subscribers.Answer(p.Client, answer)
+	}
 	b := r.o.Log.NewBatch()
 	if p.Stage(b); b.Bytes() == 0 {
 		p.Done(nil)

@@ -16,6 +16,7 @@ const (
 	Shadows      Service = "device shadow"
 	BasicIngest  Service = "basic ingest"
 	Batches      Service = "batch"
+	Time         Service = "time"
 	Provisioning Service = "provisioning"
 	Events       Service = "event"
 
@@ -45,7 +46,7 @@ const (
 // here says whether the bridge has the service.
 func (s Service) here() bool {
 	switch s {
-	case Shadows, BasicIngest, Batches, Provisioning, Events, Bridges:
+	case Shadows, BasicIngest, Batches, Time, Provisioning, Events, Bridges:
 		return true
 	}
 	return false
@@ -70,6 +71,10 @@ type Reserved struct {
 	// Probed: agents ask to subscribe to it, and know a bridge by the refusal. They
 	// are at no fault, so the refusal is not logged.
 	Probed bool
+	// RightOf is the topic whose right to publish is asked for in place of this one's:
+	// a request that comes with what is published there, and so needs no policy of its
+	// own. "": this one's.
+	RightOf string
 }
 
 // RequestTo says whether what is published there is for the service s to take.
@@ -199,6 +204,9 @@ func rows() (all []row) {
 	// always. See meetBridge in agent/uplink.
 	add(Reserved{Service: Batches, Takes: ByPublish | ByHTTPS, Probed: true}, "$tidemill/batch")
 	add(Reserved{Service: Batches, Notifies: true, Private: true, Unasked: true}, "$tidemill/batch/refused")
+	// Likewise: whoever is granted the answer takes batches of version 2.
+	add(Reserved{Service: Time, Takes: ByPublish, Private: true, RightOf: "$tidemill/batch"}, "$tidemill/time")
+	add(Reserved{Service: Time, Notifies: true, Private: true, Unasked: true}, "$tidemill/time/accepted")
 	for _, format := range []string{"/json", "/cbor"} {
 		asked(Reserved{Service: Provisioning, Takes: ByPublish, Private: true},
 			"$aws/certificates/create"+format, "$aws/certificates/create-from-csr"+format,

@@ -46,6 +46,9 @@ func TestReserved(t *testing.T) {
 		"$aws/rules":                                            nothing,
 		"$tidemill/batch":                                       publish,
 		"$tidemill/batch/accepted":                              nothing,
+		"$tidemill/time":                                        publish,
+		"$tidemill/time/accepted":                               subscribe,
+		"$tidemill/time/x":                                      nothing,
 		"$tidemill/hops/g":                                      nothing,
 		"$aws/certificates/create/json":                         both,
 		"$aws/certificates/create/cbor":                         both,
@@ -173,7 +176,8 @@ func TestLookup(t *testing.T) {
 		if err := ValidFilter(row.pattern); err != nil {
 			t.Errorf("%q: %v", row.pattern, err)
 		}
-		if row.Private && row.Service != Provisioning && row.Service != Batches && row.Service != Bridges {
+		if row.Private && row.Service != Provisioning && row.Service != Batches && row.Service != Time &&
+			row.Service != Bridges {
 			t.Errorf("%q is private", row.pattern)
 		}
 	}
