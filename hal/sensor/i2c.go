@@ -240,6 +240,11 @@ type settable interface {
 	setChannel(w *wire, channel string, v hal.Value) error
 }
 
+// A ranger is what a hal.Ranger is beside hal.Actuator.
+type ranger interface {
+	Range(channel string) (hal.Range, bool)
+}
+
 // An i2cActuator is an open chip that is settable.
 type i2cActuator struct {
 	*i2cSensor
@@ -251,4 +256,12 @@ var _ hal.Actuator = (*i2cActuator)(nil)
 // Set drives the named channel and returns when a read-back shows it.
 func (a *i2cActuator) Set(ctx context.Context, channel string, v hal.Value) error {
 	return a.with(ctx, func(w *wire) error { return a.settable.setChannel(w, channel, v) })
+}
+
+// Range is what the channel takes, where the chip says so.
+func (a *i2cActuator) Range(channel string) (hal.Range, bool) {
+	if r, ok := a.settable.(ranger); ok {
+		return r.Range(channel)
+	}
+	return hal.Range{}, false
 }

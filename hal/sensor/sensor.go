@@ -52,6 +52,8 @@ type opener func(ctx context.Context, b hal.Board) (hal.Sensor, error)
 
 // drivers are in order of their names.
 var drivers = []driver{
+	ads1015Driver,
+	ads1115Driver,
 	bh1750Driver,
 	bme280Driver,
 	bmp280Driver,
@@ -63,16 +65,22 @@ var drivers = []driver{
 	hwmonDriver,
 	hx711Driver,
 	iioDriver,
+	ina219Driver,
+	ina226Driver,
 	lm75Driver,
+	lsm303Driver,
 	max31855Driver,
 	max6675Driver,
 	mcp9808Driver,
+	mpu6050Driver,
+	pca9685Driver,
 	pwmDriver,
 	scd4xDriver,
 	sht3xDriver,
 	sht4xDriver,
 	tmp102Driver,
 	tmp105Driver,
+	vl53l0xDriver,
 }
 
 // Drivers lists all drivers by name. The slices are the caller's.

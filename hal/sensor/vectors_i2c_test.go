@@ -38,6 +38,9 @@ func i2cRig(t *testing.T, v *vector) *rig {
 	}
 	c := newRegisters(t, v)
 	wire.Attach(addr, c)
+	if v.Chip == "pca9685" {
+		r.use = setDuty(v)
+	}
 	r.after = func(t *testing.T) { c.compare(t, v.RegistersAfter) }
 	return r
 }
