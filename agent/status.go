@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -146,20 +148,19 @@ func printShadow(line lineWriter, st *device.Status) {
 func printSensors(w io.Writer, all []device.SensorStatus) {
 	fmt.Fprintln(w, "\nSENSOR\tDRIVER\tEVERY\tREADINGS\tLAST\tERRORS\tSTATE")
 	for _, s := range all {
-		state := "ok"
-		switch {
-		case s.Stuck:
-			state = "the driver hangs"
-		case s.Error != "":
-			state = s.Error
-		case !s.Open:
-			state = "not open"
-		case s.Level != nil:
-			state = fmt.Sprintf("ok, level %v", *s.Level)
-		case s.Note != "":
-			state = "ok; " + s.Note
+		state := s.State
+		if s.Error != "" {
+			state += " since " + stamp(s.Since) + ": " + s.Error
+		} else if s.Note != "" {
+			state += "; " + s.Note
+		}
+		for _, channel := range slices.Sorted(maps.Keys(s.Outputs)) {
+			state += fmt.Sprintf(", %s %v", channel, s.Outputs[channel])
+		}
+		if s.Held {
+			state += " (safe: the bridge is not heard)"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%s\n", printable(s.Name), printable(s.Driver),
-			s.Every, s.Readings, since(s.Last), s.Errors, printable(state))
+			s.Every, s.Reads, since(s.Last), s.Errors, printable(state))
 	}
 }

@@ -107,7 +107,8 @@ const onceBeyond = 5 * time.Second
 func onlyOnce(cfg config.Config) config.Config {
 	cfg.Sensors = slices.Clone(cfg.Sensors)
 	for i := range cfg.Sensors {
-		cfg.Sensors[i].Every = config.MaxEvery
+		s := &cfg.Sensors[i]
+		s.Every, s.Phase, s.Window = config.MaxEvery, 0, 0
 	}
 	cfg.Shadow.Enabled = false
 	return cfg

@@ -14,6 +14,7 @@ import (
 var (
 	thingName    = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
 	templateName = regexp.MustCompile(`^[0-9A-Za-z_-]{1,36}$`)
+	channelName  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
 	sensorName   = regexp.MustCompile(`^[A-Za-z0-9_:-]{1,64}$`)
 )
 
@@ -61,6 +62,11 @@ func (f *findings) form(key, got string, form *regexp.Regexp, want string) {
 	if !form.MatchString(got) {
 		f.bad(key, strconv.Quote(got), want)
 	}
+}
+
+// option takes what a driver has against a sensor's options.
+func (f *findings) option(i int, name string, err error) {
+	f.errs = append(f.errs, fmt.Errorf("sensor[%d]: %q: %w", i, name, err))
 }
 
 // socket wants a path that is short enough for a socket.
@@ -180,26 +186,6 @@ func (u *Uplink) check(f *findings) {
 	}
 }
 
-func (c *Config) checkSensors(f *findings, options func(string, map[string]any) []error) {
-	names := map[string]bool{}
-	for i, sn := range c.Sensors {
-		at := fmt.Sprintf("sensor[%d].", i)
-		if f.form(at+"name", sn.Name, sensorName, "1 to 64 characters of A-Z a-z 0-9 _ : -"); names[sn.Name] {
-			f.bad(at+"name", strconv.Quote(sn.Name), "a name no other sensor has")
-		}
-		names[sn.Name] = true
-		f.span(at+"every", sn.Every, MinEvery, MaxEvery)
-		f.span(at+"timeout", sn.Timeout, ms, hour)
-		if sn.Driver == "" {
-			f.bad(at+"driver", `""`, "the name of a driver (tidemill-agent sensors lists them)")
-		} else if options != nil {
-			for _, err := range options(sn.Driver, sn.Options) {
-				f.errs = append(f.errs, fmt.Errorf("sensor[%d]: %q: %w", i, sn.Name, err))
-			}
-		}
-	}
-}
-
 // checkSecurity checks what depends on Security.
 func (u *Uplink) checkSecurity(text func(key, got string, want ...string), bad func(key string, got any, want string)) {
 	text("uplink.security", u.Security, MutualTLS, ServerTLS, Plaintext)
@@ -231,9 +217,3 @@ func (u *Uplink) checkSecurity(text func(key, got string, want ...string), bad f
 		bad("uplink.password_file", `""`, "a path beside uplink.user")
 	}
 }
-
-// The bounds of a sensor's interval, also for what the shadow desires.
-const (
-	MinEvery = Duration(10 * time.Millisecond)
-	MaxEvery = Duration(24 * time.Hour)
-)

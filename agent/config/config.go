@@ -126,15 +126,6 @@ type Provision struct {
 	RemoveClaim    bool           `toml:"remove_claim"` // its key, when the device is provisioned
 }
 
-// A Sensor is one source of readings.
-type Sensor struct {
-	Name    string         `toml:"name"`
-	Driver  string         `toml:"driver"`
-	Every   Duration       `toml:"every"`
-	Timeout Duration       `toml:"timeout"` // of one reading; default: Every, at most 10 s
-	Options map[string]any `toml:"options"`
-}
-
 // A Duration is written "5s", "1m30s".
 type Duration time.Duration
 

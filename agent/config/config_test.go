@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -9,6 +10,9 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/tidemill/tidemill/agent/sampler"
+	"github.com/tidemill/tidemill/hal"
 )
 
 func write(t *testing.T, text string) string {
@@ -62,6 +66,36 @@ func TestSample(t *testing.T) {
 	})
 }
 
+const sensorX = "[[sensor]]\nname = \"x\"\ndriver = \"host\"\n"
+
+// A sensor with all there is comes out as the sampler wants it.
+func TestSensorSpec(t *testing.T) {
+	c, err := Load(Source{Path: write(t, least+sensorX+`every = "10s"
+phase = "2s"
+average = 8
+heartbeat = "10m"
+deadband = {temperature = 0.1, humidity = "2%", pressure = "never", count = 3}
+bounds = {temperature = [-40, 85.5]}
+limits = {duty = {max = 0.8, max_rate = 0.1, min_interval = "2s"}}
+safe = {duty = 0.25, level = false, speed = 3, after = "10m"}
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sampler.Spec{Name: "x", Driver: "host", Timeout: 10 * time.Second,
+		Sampling: sampler.Sampling{Every: 10 * time.Second, Phase: 2 * time.Second, Average: 8,
+			Heartbeat: 10 * time.Minute,
+			Deadband: map[string]sampler.Band{"temperature": {Absolute: 0.1}, "humidity": {Percent: 2},
+				"pressure": {Never: true}, "count": {Absolute: 3}}},
+		Bounds: map[string]sampler.Bounds{"temperature": {Min: -40, Max: 85.5}},
+		Limits: map[string]sampler.Limit{"duty": {Min: math.Inf(-1), Max: 0.8, Rate: 0.1, Interval: 2 * time.Second}},
+		Safe: sampler.Safe{Held: true, Values: map[string]hal.Value{"duty": hal.FloatValue(0.25),
+			"level": hal.BoolValue(false), "speed": hal.IntValue(3)}}}
+	if got := c.Sensors[0].Spec(); !reflect.DeepEqual(got, want) {
+		t.Errorf("\n%+v, want\n%+v", got, want)
+	}
+}
+
 func TestLoad(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
@@ -87,6 +121,34 @@ func TestLoad(t *testing.T) {
 			errs: []string{`sensor[0].every: 0s, want 10ms to 24h0m0s`, `sensor[0].name: "a/b"`,
 				`sensor[0].timeout: 0s`, `sensor[1].driver: ""`, "sensor[1].foo: unknown key",
 				`sensor[2].name: "x", want a name no other sensor has`}},
+		{name: "sampling", text: least + sensorX + `every = "1s"
+phase = "1s"
+average = 65
+window = "1ms"
+heartbeat = "25h"
+deadband = {temperature = -1, humidity = "101%", pressure = "often", "Bad Name" = 1}
+bounds = {temperature = [85, -40], humidity = [1], pressure = 5}
+`, errs: []string{`sensor[0].average: 65, want 1 to 64`, `sensor[0].bounds.humidity: [1], want two numbers`,
+			`sensor[0].bounds.pressure: 5, want two numbers`, `sensor[0].bounds.temperature: [85 -40], want the smaller`,
+			`sensor[0].deadband.Bad Name: "Bad Name", want a channel's name`,
+			`sensor[0].deadband.humidity: 101%, want 0 to 100%`, `sensor[0].deadband.pressure: "often", want a number, a perc`,
+			`sensor[0].deadband.temperature: -1, want 0 or more`, `sensor[0].heartbeat: 25h0m0s`,
+			`sensor[0].phase: 1s, want less than every`, `sensor[0].window: 1ms, want 1s to 24h`,
+			`sensor[0].window: 1ms, want none beside`}},
+		{name: "a window and a deadband", text: least + sensorX +
+			"every = \"1s\"\nwindow = \"1m\"\nheartbeat = \"1m\"\n",
+			errs: []string{`sensor[0].window: 1m0s, want none beside deadband or heartbeat`}},
+		{name: "a window shorter than every", text: least + sensorX + "every = \"2m\"\nwindow = \"1m\"\n",
+			errs: []string{`sensor[0].window: 1m0s, want at least every`}},
+		{name: "outputs", text: least + sensorX + `every = "1s"
+limits = {duty = {min = 1, max = 0, max_rate = -1, min_interval = "25h", x = 1}, speed = {max = 5}, level = 3}
+safe = {after = "1s", speed = 6, level = "off"}
+`, errs: []string{`sensor[0].limits.duty.max_rate: -1`, `sensor[0].limits.duty.min: 1, want less than max, 0`,
+			`sensor[0].limits.duty.min_interval: 25h0m0s`, `sensor[0].limits.duty.x: unknown key`,
+			`sensor[0].limits.level: 3, want a table`, `sensor[0].safe.after: 1s, want 10s to`,
+			`sensor[0].safe.level: "off", want true, false or a number`, `sensor[0].safe.speed: 6, want a value within`}},
+		{name: "nothing to be safe", text: least + sensorX + "every = \"1s\"\nsafe = {after = \"1m\"}\n",
+			errs: []string{`sensor[0].safe.after: 1m0s, want a channel with a value`}},
 		{name: "no port", text: strings.Replace(least, "h:8883", "h", 1),
 			errs: []string{`uplink.endpoint: "h", want host:port`}},
 		{name: "bad port", text: strings.Replace(least, "h:8883", "h:0", 1), errs: []string{"a port"}},

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/agent/sampler"
 )
 
 // String returns the duration as it is written.
@@ -23,7 +25,9 @@ func decode(file map[string]any, c *Config) []error {
 func table(in map[string]any, out reflect.Value, prefix string) (errs []error) {
 	fields := map[string]reflect.Value{}
 	for i := range out.NumField() {
-		fields[out.Type().Field(i).Tag.Get("toml")] = out.Field(i)
+		if key := out.Type().Field(i).Tag.Get("toml"); key != "" {
+			fields[key] = out.Field(i)
+		}
 	}
 	for key, v := range in {
 		f, known := fields[key]
@@ -36,72 +40,100 @@ func table(in map[string]any, out reflect.Value, prefix string) (errs []error) {
 	return errs
 }
 
-func value(in any, out reflect.Value, key string) []error {
-	wrong := func(want string) []error {
-		if s, ok := in.(string); ok {
-			in = strconv.Quote(s)
-		}
-		return []error{fmt.Errorf("%s: %v, want %s", key, in, want)}
+// wrong says that a value is none of what is wanted.
+func wrong(in any, key, want string) []error {
+	if s, ok := in.(string); ok {
+		in = strconv.Quote(s)
 	}
+	return []error{fmt.Errorf("%s: %v, want %s", key, in, want)}
+}
+
+// value decodes one value. What has a form of its own comes first.
+func value(in any, out reflect.Value, key string) []error {
 	switch p := out.Addr().Interface().(type) {
 	case *Duration:
 		s, ok := in.(string)
 		d, err := time.ParseDuration(s)
 		if !ok || err != nil {
-			return wrong(`a duration such as "5s" or "1m30s"`)
+			return wrong(in, key, `a duration such as "5s" or "1m30s"`)
 		}
 		*p = Duration(d)
 		return nil
 	case *Size:
 		n, ok := size(in)
 		if !ok {
-			return wrong(`a size such as "64 MiB", or bytes`)
+			return wrong(in, key, `a size such as "64 MiB", or bytes`)
 		}
 		*p = n
 		return nil
 	case *[]Sensor:
-		list, ok := in.([]map[string]any)
-		if !ok {
-			return wrong("[[sensor]] tables")
-		}
-		var errs []error
-		for i, t := range list {
-			var s Sensor
-			errs = append(errs, table(t, reflect.ValueOf(&s).Elem(), fmt.Sprintf("%s[%d].", key, i))...)
-			*p = append(*p, s)
-		}
-		return errs
+		return sensors(in, p, key)
+	case *Safe:
+		return safe(in, p, key)
 	case *map[string]any:
 		m, ok := in.(map[string]any)
 		if !ok {
-			return wrong("a table")
+			return wrong(in, key, "a table")
 		}
 		*p = m
 		return nil
+	case *map[string]sampler.Band:
+		return members(in, key, p, band)
+	case *map[string]sampler.Bounds:
+		return members(in, key, p, bounds)
+	case *map[string]Limit:
+		return members(in, key, p, limit)
 	}
+	return plain(in, out, key)
+}
+
+// sensors decodes the [[sensor]] tables.
+func sensors(in any, out *[]Sensor, key string) (errs []error) {
+	list, ok := in.([]map[string]any)
+	if !ok {
+		return wrong(in, key, "[[sensor]] tables")
+	}
+	for i, t := range list {
+		var s Sensor
+		errs = append(errs, table(t, valueOf(&s), fmt.Sprintf("%s[%d].", key, i))...)
+		*out = append(*out, s)
+	}
+	return errs
+}
+
+func valueOf(p any) reflect.Value { return reflect.ValueOf(p).Elem() }
+
+// plain decodes texts, truth values, numbers and tables.
+func plain(in any, out reflect.Value, key string) []error {
 	switch out.Kind() {
 	case reflect.String:
 		s, ok := in.(string)
 		if !ok {
-			return wrong("a string")
+			return wrong(in, key, "a string")
 		}
 		out.SetString(s)
 	case reflect.Bool:
 		b, ok := in.(bool)
 		if !ok {
-			return wrong("true or false")
+			return wrong(in, key, "true or false")
 		}
 		out.SetBool(b)
 	case reflect.Int64:
 		n, ok := in.(int64)
 		if !ok {
-			return wrong("a whole number")
+			return wrong(in, key, "a whole number")
 		}
 		out.SetInt(n)
+	case reflect.Float64:
+		x, ok := number(in)
+		if !ok {
+			return wrong(in, key, "a number")
+		}
+		out.SetFloat(x)
 	case reflect.Struct:
 		m, ok := in.(map[string]any)
 		if !ok {
-			return wrong("a table")
+			return wrong(in, key, "a table")
 		}
 		return table(m, out, key+".")
 	default:
@@ -143,10 +175,11 @@ func each(c *Config, f func(key string, v reflect.Value, tag reflect.StructTag))
 		for i := range v.NumField() {
 			field := v.Type().Field(i)
 			key := prefix + field.Tag.Get("toml")
-			switch field.Type.Kind() {
-			case reflect.Struct:
+			switch {
+			case field.Tag.Get("toml") == "": // not of a file
+			case field.Type.Kind() == reflect.Struct:
 				walk(v.Field(i), key+".")
-			case reflect.Slice:
+			case field.Type.Kind() == reflect.Slice:
 			default:
 				f(key, v.Field(i), field.Tag)
 			}

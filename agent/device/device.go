@@ -74,12 +74,14 @@ type Agent struct {
 	flushed atomic.Int64  // unix ns of the last flush tried
 
 	refusals refusals
+	guard    guard
+	freer    freer
 
-	mu        sync.Mutex // guards the rest
-	cfg       config.Config
-	intervals map[string]time.Duration // desired by the shadow, over the configuration's
-	reported  map[string]bool          // sensors that reported holds
-	unkept    unkept                   // why the reported state is not kept, or not whole
+	mu       sync.Mutex // guards the rest
+	cfg      config.Config
+	desired  map[string]map[string]any // of sensors' sampling by the shadow, over the configuration's
+	reported map[string]bool           // sensors that reported holds
+	unkept   unkept                    // why the reported state is not kept, or not whole
 }
 
 // New opens the files in cfg.DataDir, which it makes if need be, and the
@@ -92,7 +94,7 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 		d.Clock = kernelClock
 	}
 	a = &Agent{deps: d, cfg: cfg, log: d.Log.With("thing", cfg.Thing), started: time.Now(), board: d.Board,
-		changed: make(chan struct{}, 1), intervals: map[string]time.Duration{}, reported: map[string]bool{}}
+		changed: make(chan struct{}, 1), desired: map[string]map[string]any{}, reported: map[string]bool{}}
 	_, _ = rand.Read(a.boot[:]) // never fails
 	a.refusals.log = a.log
 	defer func() {
@@ -114,9 +116,8 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	if err := a.openSpool(); err != nil {
 		return a, err
 	}
-	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: sink{a.spool, &a.feed}, Changed: func(string) {
-		a.poke()
-	}, Kind: sensor.KindOf, Log: a.log})
+	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: newSink(a.spool, &a.feed),
+		Changed: func(string) { a.poke() }, Kind: sensor.KindOf, Recover: a.freeBus, Log: a.log})
 	var peer uplink.Peer
 	if cfg.Shadow.Enabled {
 		if err := a.openShadow(); err != nil {
@@ -124,7 +125,7 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 		}
 	}
 	if a.shadow != nil {
-		peer = shadowPeer{a.shadow}
+		peer = shadowPeer{a.shadow, a.guard.lose}
 	}
 	a.uplink = uplink.New(a.spool, a.uplinkOptions(cfg, peer))
 	if !d.NoSocket {
@@ -166,12 +167,19 @@ func (a *Agent) openShadow() (err error) {
 	a.inventory.shadow(path, a.store.Fresh())
 	a.shadow, err = shadowdevice.New(a.store, a.cfg.Thing, "", shadowdevice.Options{
 		Log: a.log, Every: time.Duration(c.ReportEvery),
-		LocalDesired: c.Desired == "device", CloudReported: c.Reported == "cloud",
+		LocalDesired: c.Desired == "device", CloudReported: c.Reported == "cloud", Synced: a.heard,
 	})
 	if err == nil {
 		a.handle()
 	}
 	return err
+}
+
+// heard is called when the bridge has said what the shadow is.
+func (a *Agent) heard() {
+	a.guard.hear()
+	a.hold()
+	a.poke()
 }
 
 // listen opens the sockets of status and metrics.
@@ -402,7 +410,8 @@ func (a *Agent) parts() []*part {
 		{name: "uplink", run: a.uplink.Run},
 	}
 	if a.shadow != nil {
-		all = append(all, &part{name: "report", run: a.report}, &part{name: "shadow", run: a.shadow.Run})
+		all = append(all, &part{name: "report", run: a.report}, &part{name: "shadow", run: a.shadow.Run},
+			&part{name: "guard", run: a.watchBridge})
 	}
 	server := &health.Server{Status: func() any { return a.Status() }, Metrics: a.metrics, Alive: a.alive,
 		Watch: func(ctx context.Context, show func(any) error) error {
@@ -433,6 +442,7 @@ func (a *Agent) Reload(cfg config.Config) (restart []string) {
 	a.cfg = keep
 	a.mu.Unlock()
 	a.sampler.Set(a.specs(cfg))
+	a.hold()
 	a.poke()
 	return restart
 }

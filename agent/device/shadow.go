@@ -2,9 +2,7 @@ package device
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -12,18 +10,20 @@ import (
 	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/sampler"
 	"github.com/tidemill/tidemill/agent/uplink"
-	"github.com/tidemill/tidemill/hal"
 	"github.com/tidemill/tidemill/shadow"
 	shadowdevice "github.com/tidemill/tidemill/shadow/device"
 )
 
 // The shadow of an agent:
 //
-//	desired.sensors.{name}.every    seconds between readings
-//	desired.outputs.{name}.level    true or false
+//	desired.sensors.{name}             every, phase, heartbeat, window (seconds), average, deadband
+//	desired.outputs.{name}.{channel}   true, false or a number
 //	reported.agent.version
-//	reported.sensors.{name}         every, errors (count), error (the last, while it lasts)
-//	reported.outputs.{name}.level   as read back
+//	reported.device_configuration      refused: why what provisioning gave does not hold
+//	reported.sensors.{name}            the same, and errors (count), state; since, error and
+//	                                   kind while it is not ok
+//	reported.outputs.{name}.{channel}  as read back
+//	reported.errors                    desired values that are refused, and why
 
 // settleFor is how long the report waits for more to change, so that a loose
 // cable costs few writes to flash.
@@ -32,130 +32,50 @@ const settleFor = time.Second
 // recount is how often error counts alone are reported.
 const recount = 10 * time.Minute
 
-// setWithin is how long an output may take to be open, free and set.
-const setWithin = 5 * time.Second
-
 // shadowPeer fits the device's half of the shadow to the uplink.
-type shadowPeer struct{ *shadowdevice.Device }
+type shadowPeer struct {
+	*shadowdevice.Device
+	lost func() // the connection is
+}
 
 func (p shadowPeer) Connected(pub uplink.Publish) { p.Device.Connected(shadowdevice.Publish(pub)) }
 
-// specs are the configured sensors at the intervals that the shadow desires.
-func (a *Agent) specs(cfg config.Config) []sampler.Spec {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	out := Specs(cfg)
-	for i := range out {
-		if every, ok := a.intervals[out[i].Name]; ok {
-			out[i].Sampling.Every = every
-		}
-	}
-	return out
-}
-
-// Specs are the configured sensors as the sampler wants them.
-func Specs(cfg config.Config) []sampler.Spec {
-	out := make([]sampler.Spec, len(cfg.Sensors))
-	for i, s := range cfg.Sensors {
-		out[i] = sampler.Spec{Name: s.Name, Driver: s.Driver,
-			Sampling: sampler.Sampling{Every: time.Duration(s.Every)},
-			Timeout:  time.Duration(s.Timeout), Options: s.Options}
-	}
-	return out
+// Disconnected tells both.
+func (p shadowPeer) Disconnected() {
+	p.Device.Disconnected()
+	p.lost()
 }
 
 // A property is a handler of a place in desired, and what is done when nothing
 // is desired there any more: what the configuration says holds again.
 type property struct {
 	shadowdevice.HandlerFunc
-	clear func(ctx context.Context, name string) error
+	clear func(ctx context.Context, path []string) error
 }
 
 // Clear is given the path of a sensor's or output's member.
-func (p property) Clear(ctx context.Context, path []string) error { return p.clear(ctx, path[1]) }
+func (p property) Clear(ctx context.Context, path []string) error { return p.clear(ctx, path) }
 
 // handle registers the properties that can be set.
 func (a *Agent) handle() {
-	a.shadow.Handle("sensors.*.every", property{a.setEvery, a.clearEvery})
-	a.shadow.Handle("outputs.*.level", property{a.setLevel, a.clearLevel})
-}
-
-func (a *Agent) setEvery(_ context.Context, path []string, desired any) (any, error) {
-	n, ok := desired.(json.Number)
-	if !ok {
-		return nil, fmt.Errorf("want a number of seconds")
+	for i := range members {
+		m := &members[i]
+		a.shadow.Handle("sensors.*."+m.name, property{
+			func(_ context.Context, path []string, desired any) (any, error) {
+				return nil, a.setMember(path[1], m, desired)
+			},
+			func(_ context.Context, path []string) error { return a.clearMember(path[1], m) }})
 	}
-	sec, err := n.Float64()
-	if err != nil || sec < time.Duration(config.MinEvery).Seconds() || sec > time.Duration(config.MaxEvery).Seconds() {
-		return nil, fmt.Errorf("%s seconds, want %v to %v", n, config.MinEvery, config.MaxEvery)
-	}
-	name, every := path[1], time.Duration(sec*float64(time.Second))
-	if err := a.sampler.SetSampling(name, sampler.Sampling{Every: every}); err != nil {
-		return nil, err
-	}
-	a.mu.Lock()
-	a.intervals[name] = every
-	a.mu.Unlock()
-	a.log.Info("interval set by the shadow", "sensor", name, "every", every)
-	return nil, nil
-}
-
-func (a *Agent) clearEvery(_ context.Context, name string) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, ok := a.intervals[name]; !ok {
-		return nil // it was refused
-	}
-	delete(a.intervals, name)
-	s, ok := a.sensor(name)
-	if !ok {
-		return nil
-	}
-	a.log.Info("interval of the configuration again", "sensor", name, "every", s.Every)
-	return a.sampler.SetSampling(name, sampler.Sampling{Every: time.Duration(s.Every)})
+	a.shadow.Handle("outputs.*.*", property{a.setOutput, a.clearOutput})
 }
 
 // sensor finds a sensor of the configuration. mu is held.
-func (a *Agent) sensor(name string) (config.Sensor, bool) {
+func (a *Agent) sensor(name string) (*config.Sensor, bool) {
 	i := slices.IndexFunc(a.cfg.Sensors, func(s config.Sensor) bool { return s.Name == name })
 	if i < 0 {
-		return config.Sensor{}, false
+		return nil, false
 	}
-	return a.cfg.Sensors[i], true
-}
-
-func (a *Agent) setLevel(ctx context.Context, path []string, desired any) (any, error) {
-	level, ok := desired.(bool)
-	if !ok {
-		return nil, fmt.Errorf("want true or false")
-	}
-	ctx, cancel := context.WithTimeout(ctx, setWithin)
-	defer cancel()
-	got, err := a.sampler.SetOutput(ctx, path[1], "level", hal.BoolValue(level))
-	if err != nil {
-		return nil, err
-	}
-	a.log.Info("output set by the shadow", "sensor", path[1], "level", got.Bool())
-	return got.Bool(), nil
-}
-
-// clearLevel sets an output to its option initial. One without keeps its level,
-// as it does at the next start.
-func (a *Agent) clearLevel(ctx context.Context, name string) error {
-	a.mu.Lock()
-	s, _ := a.sensor(name)
-	a.mu.Unlock()
-	initial, ok := s.Options["initial"].(bool)
-	if !ok {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, setWithin)
-	defer cancel()
-	got, err := a.sampler.SetOutput(ctx, name, "level", hal.BoolValue(initial))
-	if err == nil {
-		a.log.Info("output at the level of the configuration again", "sensor", name, "level", got.Bool())
-	}
-	return err
+	return &a.cfg.Sensors[i], true
 }
 
 // poke asks for a report.
@@ -247,44 +167,27 @@ func (a *Agent) keep() {
 	}
 }
 
-// catchUp sets outputs that were not open when the shadow wanted them set.
-func (a *Agent) catchUp(ctx context.Context) {
-	outputs, _ := a.shadow.Desired()["outputs"].(map[string]any)
-	for _, st := range a.sampler.Status() {
-		want, _ := outputs[st.Name].(map[string]any)
-		level, ok := want["level"].(bool)
-		now, known := st.Outputs["level"]
-		if !ok || !st.Output || !st.Open || !known || now.Bool() == level || st.Error != "" {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(ctx, setWithin)
-		if _, err := a.sampler.SetOutput(ctx, st.Name, "level", hal.BoolValue(level)); err != nil {
-			a.log.Warn("output could not be set", "sensor", st.Name, "err", err)
-		}
-		cancel()
-	}
-}
-
 func (a *Agent) reportedState() map[string]any {
 	sensors, outputs := map[string]any{}, map[string]any{}
+	before, _ := a.shadow.Reported()["sensors"].(map[string]any)
 	seen := map[string]bool{}
 	for _, st := range a.sampler.Status() {
 		seen[st.Name] = true
-		one := map[string]any{"every": st.Every.Seconds(), "errors": st.Errors, "error": nil}
-		if st.Error != "" {
-			one["error"] = short(st.Error)
-		}
-		sensors[st.Name] = one
-		if level, ok := st.Outputs["level"]; ok {
-			outputs[st.Name] = map[string]any{"level": level.Bool()}
+		old, _ := before[st.Name].(map[string]any)
+		sensors[st.Name] = a.reportedSensor(&st, old)
+		if len(st.Outputs) > 0 {
+			channels := map[string]any{}
+			for name, v := range st.Outputs {
+				channels[name] = plain(v)
+			}
+			outputs[st.Name] = channels
 		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.reported) == 0 {
 		// What an earlier start reported.
-		old, _ := a.shadow.Reported()["sensors"].(map[string]any)
-		for name := range old {
+		for name := range before {
 			a.reported[name] = true
 		}
 	}
@@ -298,6 +201,46 @@ func (a *Agent) reportedState() map[string]any {
 		a.reported[name] = true
 	}
 	return map[string]any{"agent": map[string]any{"version": a.deps.Version}, "sensors": sensors, "outputs": outputs}
+}
+
+// reportedSensor is what is reported of one sensor; old is what was.
+func (a *Agent) reportedSensor(st *sampler.Status, old map[string]any) map[string]any {
+	one := map[string]any{"errors": st.Errors, "state": string(st.State), "since": nil, "error": nil, "kind": nil}
+	if st.State != sampler.OK {
+		one["since"] = st.Since.Unix()
+	}
+	if st.Error != "" {
+		one["error"], one["kind"] = short(st.Error), st.Kind
+	}
+	a.mu.Lock()
+	desired := a.desired[st.Name]
+	a.mu.Unlock()
+	for i := range members {
+		m := &members[i]
+		v, ok := desired[m.name]
+		if !ok {
+			v = m.reported(&st.Sampling)
+		}
+		one[m.name] = instead(old[m.name], v)
+	}
+	return one
+}
+
+// instead is the patch that puts v in the place of old: members that v does not have
+// are removed.
+func instead(old, v any) any {
+	had, was := old.(map[string]any)
+	has, is := v.(map[string]any)
+	if !was || !is {
+		return v
+	}
+	out := maps.Clone(has)
+	for k := range had {
+		if _, ok := has[k]; !ok {
+			out[k] = nil
+		}
+	}
+	return out
 }
 
 // short bounds an error's text: a shadow holds 8 KB in all.

@@ -1,7 +1,9 @@
 package device
 
 import (
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/tidemill/tidemill/agent/spool"
 	"github.com/tidemill/tidemill/agent/telemetry"
@@ -9,36 +11,68 @@ import (
 	"github.com/tidemill/tidemill/hal"
 )
 
-// A sink turns hal's values into telemetry's: neither package knows the other.
+// A sink turns hal's values into telemetry's: neither package knows the other. It takes
+// no memory for a reading but what the spool keeps.
 type sink struct {
 	spool *spool.Spool
 	feed  *feed
+
+	mu     sync.Mutex // guards shapes
+	shapes map[string]*shape
+	values sync.Pool // of *[]telemetry.Value
+}
+
+// A shape is the channels of a sensor's last reading, in both forms. It is not changed.
+type shape struct {
+	from []hal.Channel
+	to   []telemetry.Channel
+}
+
+func newSink(s *spool.Spool, f *feed) *sink {
+	return &sink{spool: s, feed: f, shapes: map[string]*shape{},
+		values: sync.Pool{New: func() any { return new([]telemetry.Value) }}}
 }
 
 var kinds = [...]telemetry.Kind{hal.Float: telemetry.Float, hal.Int: telemetry.Int, hal.Bool: telemetry.Bool,
 	hal.Text: telemetry.Text}
 
-// Append puts one reading into the spool, and shows it to those who watch.
-func (s sink) Append(sensor string, chs []hal.Channel, t int64, vals []hal.Value) error {
-	out := make([]telemetry.Channel, len(chs))
-	for i, c := range chs {
-		out[i] = telemetry.Channel{Name: c.Name, Unit: c.Unit, Kind: kinds[c.Kind]}
+// channels returns a sensor's in telemetry's form.
+func (s *sink) channels(sensor string, chs []hal.Channel) []telemetry.Channel {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.shapes[sensor]; known != nil && slices.Equal(known.from, chs) {
+		return known.to
 	}
-	values := make([]telemetry.Value, len(vals))
-	for i, v := range vals {
+	made := &shape{from: slices.Clone(chs), to: make([]telemetry.Channel, len(chs))}
+	for i, c := range chs {
+		made.to[i] = telemetry.Channel{Name: c.Name, Unit: c.Unit, Kind: kinds[c.Kind]}
+	}
+	s.shapes[sensor] = made
+	return made.to
+}
+
+// Append puts one reading into the spool, and shows it to those who watch.
+func (s *sink) Append(sensor string, chs []hal.Channel, t int64, vals []hal.Value) error {
+	buf := s.values.Get().(*[]telemetry.Value)
+	defer s.values.Put(buf)
+	values := (*buf)[:0]
+	for _, v := range vals {
+		out := telemetry.Value{}
 		switch v.Kind() {
 		case hal.Float:
-			values[i] = telemetry.FloatValue(v.Float())
+			out = telemetry.FloatValue(v.Float())
 		case hal.Int:
-			values[i] = telemetry.IntValue(v.Int())
+			out = telemetry.IntValue(v.Int())
 		case hal.Bool:
-			values[i] = telemetry.BoolValue(v.Bool())
+			out = telemetry.BoolValue(v.Bool())
 		case hal.Text:
-			values[i] = telemetry.TextValue(v.Text())
+			out = telemetry.TextValue(v.Text())
 		}
+		values = append(values, out)
 	}
+	*buf = values
 	s.feed.put(sensor, chs, t, vals)
-	return s.spool.Append(sensor, out, t, values)
+	return s.spool.Append(sensor, s.channels(sensor, chs), t, values)
 }
 
 // expander returns the uplink's Expand: each reading as JSON on the sensor's

@@ -85,23 +85,6 @@ type RefusedStatus struct {
 	Last     time.Time `json:"last"`
 }
 
-// SensorStatus is one sensor's part.
-type SensorStatus struct {
-	Name     string    `json:"name"`
-	Driver   string    `json:"driver"`
-	Every    string    `json:"every"`
-	Open     bool      `json:"open"`
-	Readings uint64    `json:"readings"`
-	Missed   uint64    `json:"missed"`
-	Errors   uint64    `json:"errors"`
-	Error    string    `json:"error,omitempty"`
-	ErrorAt  time.Time `json:"error_at,omitzero"`
-	Last     time.Time `json:"last,omitzero"`
-	Level    *bool     `json:"level,omitempty"`
-	Stuck    bool      `json:"stuck,omitempty"`
-	Note     string    `json:"note,omitempty"`
-}
-
 // Status may be called from any goroutine until Run returns.
 func (a *Agent) Status() Status {
 	cfg := a.config()
@@ -136,15 +119,7 @@ func (a *Agent) Status() Status {
 	}
 	st.Refused = a.refusals.status()
 	for _, s := range a.sampler.Status() {
-		var level *bool
-		if v, ok := s.Outputs["level"]; ok {
-			b := v.Bool()
-			level = &b
-		}
-		st.Sensors = append(st.Sensors, SensorStatus{Name: s.Name, Driver: s.Driver, Every: s.Every.String(),
-			Open: s.Open, Readings: s.Readings,
-			Missed: s.Missed, Errors: s.Errors, Error: s.Error, ErrorAt: s.ErrorAt, Last: s.Last, Level: level,
-			Stuck: s.Hangs, Note: s.Note})
+		st.Sensors = append(st.Sensors, sensorStatus(&s))
 	}
 	return st
 }
@@ -152,12 +127,6 @@ func (a *Agent) Status() Status {
 // metrics fills the Prometheus page.
 func (a *Agent) metrics(m *health.Metrics) {
 	st := a.Status()
-	flag := func(b bool) float64 {
-		if b {
-			return 1
-		}
-		return 0
-	}
 	m.Family("tidemill_agent_info", "gauge", "The agent's version; the value is 1.")
 	m.Sample("tidemill_agent_info", 1, "version", st.Version, "thing", st.Thing)
 	m.One("tidemill_agent_start_time_seconds", "gauge", "Unix time of the start.", float64(st.Started.UnixMilli())/1000)
@@ -194,25 +163,5 @@ func (a *Agent) metrics(m *health.Metrics) {
 		m.One("tidemill_agent_readings_refused_by_policy_total", "counter",
 			"Readings that the bridge's policy refused since the start.", float64(st.Refused.Readings))
 	}
-	type family struct {
-		name, kind, help string
-		value            func(SensorStatus) float64
-	}
-	for _, f := range []family{
-		{"tidemill_agent_sensor_readings_total", "counter", "Readings taken.", func(s SensorStatus) float64 {
-			return float64(s.Readings)
-		}},
-		{"tidemill_agent_sensor_missed_total", "counter", "Ticks left out.", func(s SensorStatus) float64 {
-			return float64(s.Missed)
-		}},
-		{"tidemill_agent_sensor_errors_total", "counter", "Failures to open, read or set.",
-			func(s SensorStatus) float64 { return float64(s.Errors) }},
-		{"tidemill_agent_sensor_up", "gauge", "1 if open and the last reading succeeded.",
-			func(s SensorStatus) float64 { return flag(s.Open && s.Error == "") }},
-	} {
-		m.Family(f.name, f.kind, f.help)
-		for _, s := range st.Sensors {
-			m.Sample(f.name, f.value(s), "sensor", s.Name, "driver", s.Driver)
-		}
-	}
+	sensorMetrics(m, st.Sensors)
 }

@@ -39,10 +39,9 @@ func (f *fake) Set(_ context.Context, _ string, v hal.Value) error {
 }
 
 type times struct {
-	mu   sync.Mutex
-	at   map[string][]int64
-	keep bool
-	got  []string // each reading as "t sensor name=value ..."
+	mu  sync.Mutex
+	at  map[string][]int64
+	got []string // each reading as "t sensor name=value ..."
 }
 
 func (s *times) Append(sensor string, chs []hal.Channel, t int64, vals []hal.Value) error {
@@ -52,9 +51,7 @@ func (s *times) Append(sensor string, chs []hal.Channel, t int64, vals []hal.Val
 		s.at = map[string][]int64{}
 	}
 	s.at[sensor] = append(s.at[sensor], t)
-	if s.keep {
-		s.got = append(s.got, text(sensor, chs, t, vals))
-	}
+	s.got = append(s.got, text(sensor, chs, t, vals))
 	return nil
 }
 
@@ -271,13 +268,15 @@ func TestSetAndChange(t *testing.T) {
 			t.Errorf("%d readings in 10 s", n)
 		}
 		// The same sensor at another interval stays open; other options do not.
-		s.Set([]Spec{{Name: "out", Driver: "f", Sampling: Sampling{Every: time.Minute}}, {Name: "new", Driver: "f", Sampling: Sampling{Every: time.Minute}}})
+		s.Set([]Spec{{Name: "out", Driver: "f", Sampling: Sampling{Every: time.Minute}}, {Name: "new", Driver: "f",
+			Sampling: Sampling{Every: time.Minute}}})
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(made) != 2 || made[0].closed != 0 {
 			t.Errorf("%d opened, first closed %d times", len(made), made[0].closed)
 		}
-		s.Set([]Spec{{Name: "out", Driver: "f", Sampling: Sampling{Every: time.Minute}, Options: map[string]any{"line": "x"}}})
+		s.Set([]Spec{{Name: "out", Driver: "f", Sampling: Sampling{Every: time.Minute},
+			Options: map[string]any{"line": "x"}}})
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(made) != 3 || made[0].closed != 1 || made[1].closed != 1 || len(s.Status()) != 1 {

@@ -40,13 +40,8 @@ type Band struct {
 	Never    bool    // this channel alone never causes a reading
 }
 
-// equal compares what matters of both.
 func (s Sampling) equal(o Sampling) bool {
-	if !maps.Equal(s.Deadband, o.Deadband) {
-		return false
-	}
-	s.Deadband, o.Deadband = nil, nil
-	return s.Every == o.Every && s.Phase == o.Phase && s.Average == o.Average && s.Heartbeat == o.Heartbeat &&
+	return maps.Equal(s.Deadband, o.Deadband) && s.Every == o.Every && s.Phase == o.Phase && s.Average == o.Average && s.Heartbeat == o.Heartbeat &&
 		s.Window == o.Window
 }
 

@@ -48,8 +48,8 @@ func floats(vals ...float64) *source {
 func sampled(t *testing.T, sn hal.Sensor, sp Spec, during time.Duration, meanwhile func(*Sampler)) ([]string, Status) {
 	t.Helper()
 	sp.Name, sp.Driver = "s", "x"
-	s, sink, stop := rig(t, map[string]func() (hal.Sensor, error){"x": func() (hal.Sensor, error) { return sn, nil }}, sp)
-	sink.keep = true
+	s, sink, stop := rig(t, map[string]func() (hal.Sensor, error){"x": func() (hal.Sensor, error) { return sn, nil }},
+		sp)
 	if meanwhile != nil {
 		meanwhile(s)
 	}
@@ -78,14 +78,16 @@ func TestPhase(t *testing.T) {
 
 func TestAverage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		chs := append(slices.Clone(celsius), hal.Channel{Name: "edges", Kind: hal.Int}, hal.Channel{Name: "on", Kind: hal.Bool},
+		chs := append(slices.Clone(celsius), hal.Channel{Name: "edges", Kind: hal.Int}, hal.Channel{Name: "on",
+			Kind: hal.Bool},
 			hal.Channel{Name: "word", Kind: hal.Text})
 		src := &source{chs: chs, read: func(n int) []hal.Value {
 			v := hal.FloatValue(20 + float64(n)/100)
 			if n == 3 {
 				v = hal.FloatValue(math.NaN()) // is left out of the mean
 			}
-			return []hal.Value{v, hal.IntValue(int64(n)), hal.BoolValue(n%2 == 0), hal.TextValue(strings.Repeat("a", n))}
+			return []hal.Value{v, hal.IntValue(int64(n)), hal.BoolValue(n%2 == 0), hal.TextValue(strings.Repeat("a",
+				n))}
 		}}
 		got, st := sampled(t, src, Spec{Sampling: Sampling{Every: time.Second, Average: 4}}, 1500*time.Millisecond, nil)
 		// (20.01 + 20.02 + 20.04) / 3, with one digit more than they have; the rest is the last.
@@ -109,7 +111,8 @@ func TestDeadbandAndHeartbeat(t *testing.T) {
 			[]float64{20, 20.05, 20.09, 20.1, 20.05, 20, 20.3}, []float64{20, 20.1, 20, 20.3}, []float64{0, 3, 5, 6}},
 		{"percent", Sampling{Deadband: map[string]Band{"temperature": {Percent: 10}}},
 			[]float64{100, 109, 91, 110, 120, 121, -5}, []float64{100, 110, 121, -5}, nil},
-		{"never by itself", Sampling{Deadband: map[string]Band{"temperature": {Never: true}}, Heartbeat: 5 * time.Second},
+		{"never by itself", Sampling{Deadband: map[string]Band{"temperature": {Never: true}},
+			Heartbeat: 5 * time.Second},
 			[]float64{1, 2, 3, 4, 5, 6, 7}, []float64{1, 6}, []float64{0, 5}},
 		{"any change", Sampling{Heartbeat: time.Minute}, []float64{1, 1, 2, 2, 1}, []float64{1, 2, 1}, nil},
 		{"heartbeat", Sampling{Heartbeat: 3 * time.Second}, []float64{1, 1, 1, 1, 1, 1, 1}, []float64{1, 1, 1},
@@ -143,7 +146,8 @@ func TestDeadbandAndHeartbeat(t *testing.T) {
 	}
 	// A value that comes or goes is a change.
 	var b Band
-	if !b.left(hal.Value{}, hal.FloatValue(1)) || !b.left(hal.FloatValue(1), hal.Value{}) || b.left(hal.Value{}, hal.Value{}) ||
+	if !b.left(hal.Value{}, hal.FloatValue(1)) || !b.left(hal.FloatValue(1), hal.Value{}) || b.left(hal.Value{},
+		hal.Value{}) ||
 		!b.left(hal.TextValue("a"), hal.TextValue("b")) {
 		t.Error("absent values and texts")
 	}
@@ -152,10 +156,12 @@ func TestDeadbandAndHeartbeat(t *testing.T) {
 func TestWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(4 * time.Second)
-		chs := append(slices.Clone(celsius), hal.Channel{Name: "edges", Kind: hal.Int}, hal.Channel{Name: "on", Kind: hal.Bool},
+		chs := append(slices.Clone(celsius), hal.Channel{Name: "edges", Kind: hal.Int}, hal.Channel{Name: "on",
+			Kind: hal.Bool},
 			hal.Channel{Name: "word", Kind: hal.Text})
 		src := &source{chs: chs, read: func(n int) []hal.Value {
-			v := []hal.Value{hal.FloatValue(20 + float64(n)/10), hal.IntValue(int64(n)), hal.BoolValue(n%4 == 0), hal.TextValue("w")}
+			v := []hal.Value{hal.FloatValue(20 + float64(n)/10), hal.IntValue(int64(n)), hal.BoolValue(n%4 == 0),
+				hal.TextValue("w")}
 			if n == 2 {
 				v[0] = hal.Value{}
 			}
@@ -189,7 +195,8 @@ func TestWindowOfASensorThatFails(t *testing.T) {
 			}
 			return []hal.Value{hal.BoolValue(true)}, nil
 		}}
-		got, _ := sampled(t, f, Spec{Sampling: Sampling{Every: time.Second, Window: 10 * time.Second}}, time.Minute, nil)
+		got, _ := sampled(t, f, Spec{Sampling: Sampling{Every: time.Second, Window: 10 * time.Second}}, time.Minute,
+			nil)
 		wantLines(t, got, "10 s level=true level_mean=1 level_count=3")
 	})
 }
@@ -198,7 +205,8 @@ func TestWindowOfASensorThatFails(t *testing.T) {
 func TestSamplingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := floats(1, 1, 2)
-		got, _ := sampled(t, src, Spec{Sampling: Sampling{Every: time.Hour, Heartbeat: time.Hour}}, 1500*time.Millisecond,
+		got, _ := sampled(t, src, Spec{Sampling: Sampling{Every: time.Hour, Heartbeat: time.Hour}},
+			1500*time.Millisecond,
 			func(s *Sampler) {
 				time.Sleep(500 * time.Millisecond)
 				if err := s.SetSampling("s", Sampling{Every: time.Second, Window: time.Minute}); err != nil {
@@ -221,7 +229,8 @@ func TestJitterAndOverruns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := floats(1)
 		src.took = 1200 * time.Millisecond
-		_, st := sampled(t, src, Spec{Sampling: Sampling{Every: time.Second}, Timeout: 5 * time.Second}, 10*time.Second, nil)
+		_, st := sampled(t, src, Spec{Sampling: Sampling{Every: time.Second}, Timeout: 5 * time.Second}, 10*time.Second,
+			nil)
 		if st.Overruns != 5 || st.Missed != 5 || st.Jitter.Max != 0 || st.Jitter.Count != 4 {
 			t.Errorf("%+v", st)
 		}
@@ -235,9 +244,11 @@ func TestJitterAndOverruns(t *testing.T) {
 		j.P99 < 990*time.Millisecond || j.P99 > time.Second {
 		t.Errorf("%+v", j)
 	}
-	for _, d := range []time.Duration{0, 1, time.Microsecond, 999 * time.Microsecond, 17 * time.Millisecond, time.Hour, -1} {
+	for _, d := range []time.Duration{0, 1, time.Microsecond, 999 * time.Microsecond, 17 * time.Millisecond, time.Hour,
+		-1} {
 		i := bucket(max(d, 0))
-		if i < 0 || i >= buckets || d < 30*time.Minute && upper(i) < d || i > 0 && upper(i-1) > max(d, 0)+time.Microsecond {
+		if i < 0 || i >= buckets || d < 30*time.Minute && upper(i) < d || i > 0 && upper(i-1) > max(d,
+			0)+time.Microsecond {
 			t.Errorf("%v is in bucket %d up to %v", d, i, upper(i))
 		}
 	}

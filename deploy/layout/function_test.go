@@ -31,8 +31,6 @@ const (
 
 // longFunctions are by file and name.
 var longFunctions = map[string]longFunction{
-	"agent/config/decode.go value":                                    {73, aSwitch},
-	"agent/device/status.go metrics":                                  {66, aTable},
 	"agent/health/health.go Serve":                                    {67, inSteps},
 	"agent/provision/provision.go run":                                {61, inSteps},
 	"agent/spool/salvage.go fill":                                     {68, inSteps},

@@ -62,6 +62,7 @@ func (l *link) got(a answer) {
 	reported, _ := a.State["reported"].(map[string]any)
 	l.join(desired, reported, a.Version, others, true)
 	l.release()
+	l.d.o.Synced()
 }
 
 // join takes over a document of the cloud and makes that durable. exact says
@@ -101,6 +102,7 @@ func (l *link) missing() {
 	_, newer := s.pending()
 	l.lose(s.base.version, s.base.exists && !newer)
 	l.release()
+	l.d.o.Synced()
 }
 
 // deleted handles that somebody deleted the shadow.

@@ -86,4 +86,8 @@ type Options struct {
 	// re-create a shadow deleted in the cloud at once, not with the next Report
 	Recreate bool
 	Jitter   func() float64 // in [0,1), spreads retries; default math/rand/v2
+	// Synced is called from Run each time that the cloud has said what its document is,
+	// or that there is none, before handlers are called for what it desires. It must not
+	// block. nil: nobody wants to know.
+	Synced func()
 }

@@ -58,6 +58,9 @@ func New(store Store, thing, name string, o Options) (*Device, error) {
 	if o.Jitter == nil {
 		o.Jitter = mathrand.Float64
 	}
+	if o.Synced == nil {
+		o.Synced = func() {}
+	}
 	d := &Device{
 		store: store, thing: thing, name: name, o: o,
 		limits: shadow.Limits{MaxSize: o.MaxSize, MaxDepth: o.MaxDepth},

@@ -1,0 +1,77 @@
+package device
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tidemill/tidemill/agent/sampler"
+	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/sensor"
+)
+
+// recoverAgain is the least time between two tries to free one bus: clocks on a bus
+// disturb what works on it.
+const recoverAgain = 30 * time.Second
+
+// A freer frees buses that a chip holds.
+type freer struct {
+	mu   sync.Mutex           // guards last
+	last map[string]time.Time // tries, by bus
+}
+
+// may says whether the last try is long enough ago, and notes one.
+func (f *freer) may(bus string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if at, ok := f.last[bus]; ok && time.Since(at) < recoverAgain {
+		return false
+	}
+	if f.last == nil {
+		f.last = map[string]time.Time{}
+	}
+	f.last[bus] = time.Now()
+	return true
+}
+
+// onI2C says whether a driver's chips are on an I2C bus: they have an address there.
+func onI2C(driver string) bool {
+	for _, d := range sensor.Drivers() {
+		if d.Name == driver {
+			has := func(name string) bool {
+				return slices.ContainsFunc(d.Options, func(o sensor.Option) bool { return o.Name == name })
+			}
+			return has("bus") && has("address")
+		}
+	}
+	return false
+}
+
+// freeBus frees the bus of a sensor that cannot be read; see sampler.Options.Recover.
+func (a *Agent) freeBus(ctx context.Context, s sampler.Spec, bus string) bool {
+	board, ok := a.board.(hal.Recoverer)
+	if !ok {
+		return false
+	}
+	if bus == "" {
+		if !onI2C(s.Driver) {
+			return false
+		}
+		if bus, _ = s.Options["bus"].(string); bus == "" {
+			if buses := a.board.Buses(); len(buses) > 0 {
+				bus = buses[0] // as the drivers do
+			}
+		}
+	}
+	if bus == "" || !a.freer.may(bus) {
+		return false
+	}
+	did, err := board.RecoverBus(ctx, bus)
+	if err != nil {
+		a.log.Warn("the bus could not be freed", "bus", bus, "sensor", s.Name, "err", err)
+		return false
+	}
+	a.log.Warn("the bus was freed", "bus", bus, "sensor", s.Name, "by", did)
+	return true
+}
