@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/sensor/bmp3"
 )
 
 // A Twin is a simulated chip that measures a Waveform. Several goroutines may
@@ -54,11 +55,14 @@ type kind struct {
 var kinds = map[string]kind{
 	"bh1750":  {0x23, func(_ uint64, air Waveform, now func() time.Time) Twin { return newBH1750(air, now) }},
 	"bme280":  {0x76, func(seed uint64, air Waveform, now func() time.Time) Twin { return NewBME280(seed, air, now) }},
+	"bmp388":  {0x77, bmp3Of(bmp3.IDBMP388)},
+	"bmp390":  {0x77, bmp3Of(bmp3.IDBMP390)},
+	"dps310":  {0x77, newDPS310},
 	"lm75":    {0x48, thermometerOf(&lm75Kind)},
 	"mcp9808": {0x18, thermometerOf(&mcp9808Kind)},
-	"scd4x":   {0x62, func(seed uint64, air Waveform, now func() time.Time) Twin { return newSCD4x(seed, air, now) }},
+	"scd4x":   {0x62, newSCD4x},
 	"sht3x":   {0x44, func(_ uint64, air Waveform, now func() time.Time) Twin { return newSHT3x(air, now) }},
-	"sht4x":   {0x44, func(seed uint64, air Waveform, now func() time.Time) Twin { return newSHT4x(seed, air, now) }},
+	"sht4x":   {0x44, newSHT4x},
 	"tmp102":  {0x48, thermometerOf(&tmp102Kind)},
 	"tmp105":  {0x48, thermometerOf(&tmp105Kind)},
 }
