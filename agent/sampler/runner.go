@@ -185,11 +185,16 @@ func (r *runner) freshPause() {
 	r.pause.Reset()
 }
 
-// run opens the sensor and reads it, again and again, until ctx is done.
-func (r *runner) run(ctx context.Context) {
+// prepare makes what run needs.
+func (r *runner) prepare() {
 	r.pause = backoff.NewExponentialBackOff(backoff.WithMaxInterval(pauseMax), backoff.WithMultiplier(2),
 		backoff.WithRandomizationFactor(0.2), backoff.WithMaxElapsedTime(0))
 	r.freshPause()
+}
+
+// run opens the sensor and reads it, again and again, until ctx is done.
+func (r *runner) run(ctx context.Context) {
+	r.prepare()
 	for {
 		var sn hal.Sensor
 		err := r.call(ctx, "open", func(ctx context.Context) (err error) {
