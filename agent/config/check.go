@@ -106,6 +106,7 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 	}
 	c.Uplink.checkSecurity(f.text, f.bad)
 	c.Provision.check(f)
+	c.Board.check(f)
 	f.socket("socket", c.Socket)
 	f.socket("health.metrics", c.Health.Metrics)
 	if c.Health.Metrics != "" && c.Health.Metrics == c.Socket {

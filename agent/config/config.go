@@ -55,6 +55,8 @@ type Log struct {
 type Board struct {
 	Kind string `toml:"kind"` // linux, sim
 	Seed int64  `toml:"seed"` // of the simulated weather
+	// How buses are freed that a chip holds, by their names.
+	Recover map[string]Recovery `toml:"recover"`
 }
 
 // Uplink says where the readings go.

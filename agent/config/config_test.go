@@ -115,6 +115,24 @@ func TestLoad(t *testing.T) {
 			errs: []string{"data_dir: true, want a string", `shadow.enabled: "yes", want true or false`,
 				"thing: 5, want a string", "uplink.ca", "uplink.cert", "uplink.endpoint", "uplink.key",
 				"uplink: 3, want a table"}},
+		{name: "recovery", text: least + `[board]
+recover = {"/dev/i2c-1" = {scl = "GPIO3", sda = "GPIO2"}, "/dev/i2c-3" = {rebind = true}}`},
+		{name: "recovery of nothing", text: least + `[board.recover."/dev/i2c-1"]
+scl = "GPIO3"
+[board.recover."/dev/i2c-2"]
+spare = true
+[board.recover."/dev/i2c-3"]
+scl = 3
+sda = "GPIO2"
+nonsense = 1
+[board.recover.spi0]
+rebind = true
+[board.recover."/dev/i2c-4"]
+scl = "GPIO3"
+sda = "GPIO3"
+`, errs: []string{`board.recover./dev/i2c-1: GPIO3 and , want two lines`, "board.recover./dev/i2c-2: no lines",
+			"board.recover./dev/i2c-3.nonsense: unknown key", "board.recover./dev/i2c-3.scl: 3, want a string",
+			"board.recover./dev/i2c-3:", "board.recover./dev/i2c-4: GPIO3 and GPIO3", "board.recover: spi0, want a bus"}},
 		{name: "sensors", text: least + "[[sensor]]\nname = \"a/b\"\ndriver = \"host\"\nevery = \"0s\"\n" +
 			"[[sensor]]\nname = \"x\"\nevery = \"1s\"\nfoo = 1\n" +
 			"[[sensor]]\nname = \"x\"\nevery=\"1s\"\ndriver=\"host\"\n",

@@ -81,6 +81,8 @@ func value(in any, out reflect.Value, key string) []error {
 		return members(in, key, p, band)
 	case *map[string]sampler.Bounds:
 		return members(in, key, p, bounds)
+	case *map[string]Recovery:
+		return members(in, key, p, recovery)
 	case *map[string]Limit:
 		return members(in, key, p, limit)
 	}

@@ -64,12 +64,12 @@ func (s *Sensor) Spec() sampler.Spec {
 	return sp
 }
 
-// members decodes a table with one value for each channel.
+// members decodes a table with one value for each channel, or bus.
 func members[T any](in any, key string, out *map[string]T, one func(in any, out *T,
 	key string) []error) (errs []error) {
 	m, ok := in.(map[string]any)
 	if !ok {
-		return wrong(in, key, "a table with a value for each channel")
+		return wrong(in, key, "a table with a value for each name")
 	}
 	*out = map[string]T{}
 	for channel, v := range m {

@@ -202,7 +202,11 @@ func openBoard(cfg config.Config, log *slog.Logger) (hal.Board, error) {
 		seed := uint64(cfg.Board.Seed)
 		return sim.New(sim.Options{Seed: seed, Air: sim.Room(seed)}), nil
 	}
-	return board.Open(log)
+	o := board.Options{Recover: map[string]board.BusRecovery{}}
+	for bus, r := range cfg.Board.Recover {
+		o.Recover[bus] = board.BusRecovery(r)
+	}
+	return board.Open(log, o)
 }
 
 // OpenBoard opens the board that cfg names, for tools.

@@ -35,13 +35,18 @@ import (
 
 // A Board is the machine it runs on. Several goroutines may use it.
 type Board struct {
-	log  *slog.Logger
+	log     *slog.Logger
+	options Options
+
 	dev  string                                     // "/dev"
 	sys  string                                     // "/sys"
 	open func(number int) (i2c.BusCloser, error)    // opens a bus
 	spi  func(bus, cs int) (spi.PortCloser, error)  // opens a chip select
 	line func(dev string, r request) (*line, error) // opens a line
 	put  func(path, text string) error              // writes a file below sys
+	mem  func(dev string) (memory, error)           // opens the registers of a Raspberry Pi's pins
+
+	freeing sync.Mutex // held while a bus is freed; taken before mu
 
 	mu    sync.Mutex // guards all below
 	buses map[int]*bus
@@ -56,20 +61,29 @@ var (
 	_ hal.SPIOpener    = (*Board)(nil)
 	_ hal.OneWire      = (*Board)(nil)
 	_ hal.PWMOpener    = (*Board)(nil)
+	_ hal.Recoverer    = (*Board)(nil)
 )
+
+// Options of a Board.
+type Options struct {
+	Recover map[string]BusRecovery // by bus, as in Buses
+}
 
 // Open returns the board of this machine. It opens nothing yet and never fails
 // because there are no buses or lines; a machine may get them later, as a USB
 // adapter. log takes a line at Info that says what is there.
-func Open(log *slog.Logger) (hal.Board, error) {
+func Open(log *slog.Logger, o Options) (hal.Board, error) {
 	b := &Board{
-		log:   log,
+		log:     log,
+		options: o,
+
 		dev:   "/dev",
 		sys:   "/sys",
 		open:  func(n int) (i2c.BusCloser, error) { return sysfs.NewI2C(n) },
 		spi:   func(bus, cs int) (spi.PortCloser, error) { return sysfs.NewSPI(bus, cs) },
 		line:  openLine,
 		put:   writeFile,
+		mem:   openMemory,
 		buses: map[int]*bus{},
 		pwms:  map[string]bool{},
 	}
@@ -102,15 +116,24 @@ func (b *Board) Buses() []string {
 
 func (b *Board) busName(n int) string { return filepath.Join(b.dev, busPrefix+strconv.Itoa(n)) }
 
+// busNumber reads a name such as /dev/i2c-1.
+func (b *Board) busNumber(name string) (int, error) {
+	digits, ok := strings.CutPrefix(name, filepath.Join(b.dev, busPrefix))
+	n, err := strconv.Atoi(digits)
+	if !ok || err != nil || n < 0 || strconv.Itoa(n) != digits {
+		return 0, fmt.Errorf("bus %q: %w: want a name such as %s", name, hal.ErrNoDevice, b.busName(1))
+	}
+	return n, nil
+}
+
 // I2C returns a handle on a bus, named as in Buses. All handles on a bus share
 // one open file, which closes with the last of them. A transfer that nothing
 // acknowledges fails with hal.ErrNoDevice, and so does I2C if there is no such
 // bus.
 func (b *Board) I2C(name string) (i2c.BusCloser, error) {
-	digits, ok := strings.CutPrefix(name, filepath.Join(b.dev, busPrefix))
-	n, err := strconv.Atoi(digits)
-	if !ok || err != nil || n < 0 || strconv.Itoa(n) != digits {
-		return nil, fmt.Errorf("bus %q: %w: want a name such as %s", name, hal.ErrNoDevice, b.busName(1))
+	n, err := b.busNumber(name)
+	if err != nil {
+		return nil, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -129,7 +152,7 @@ func (b *Board) I2C(name string) (i2c.BusCloser, error) {
 		} else if err != nil {
 			return nil, fmt.Errorf("bus %q: %w", name, err)
 		}
-		shared = &bus{board: b, number: n, name: name, bus: opened}
+		shared = &bus{board: b, number: n, name: name, bus: opened, wire: make(chan struct{}, 1)}
 		b.buses[n] = shared
 	}
 	shared.users++
@@ -204,7 +227,7 @@ func (b *Board) Close() error {
 	defer b.mu.Unlock()
 	var errs []error
 	for n, shared := range b.buses {
-		errs = append(errs, shared.bus.Close())
+		errs = append(errs, shared.drop(true))
 		delete(b.buses, n)
 	}
 	return errors.Join(errs...)
@@ -220,6 +243,7 @@ type request struct {
 	output bool
 	keep   bool // output: at the level it has
 	high   bool // output, not keep
+	drain  bool // output: never driven high
 }
 
 // parseLine reads "chip:offset" or a line's name. Labels may hold colons; the
@@ -238,13 +262,49 @@ func parseLine(name string) (request, error) {
 		name, hal.ErrNoDevice)
 }
 
-// A bus is one open device file.
+// A bus is one device file for all its handles.
 type bus struct {
 	board  *Board
 	number int
 	name   string
-	bus    i2c.BusCloser // one transfer at a time: sysfs.I2C has a mutex
 	users  int           // handles; guarded by board.mu
+	wire   chan struct{} // holds one element while a transfer runs, or the bus is freed
+
+	mu   sync.Mutex    // guards all below; never held during a transfer
+	bus  i2c.BusCloser // nil after drop
+	gone bool          // it is not opened again
+}
+
+// transfer is one transfer; the caller holds the wire. It opens the file again
+// after a drop.
+func (s *bus) transfer(addr uint16, w, r []byte) error {
+	s.mu.Lock()
+	if s.bus == nil && !s.gone {
+		opened, err := s.board.open(s.number)
+		if err != nil {
+			s.mu.Unlock()
+			return &hal.BusError{Bus: s.name, Err: err}
+		}
+		s.bus = opened
+	}
+	open := s.bus
+	s.mu.Unlock()
+	if open == nil {
+		return fmt.Errorf("%s: %w", s.name, os.ErrClosed)
+	}
+	return explain(s.name, open.Tx(addr, w, r))
+}
+
+// drop closes the file; the next transfer opens it again, unless it is for good.
+func (s *bus) drop(forGood bool) error {
+	s.mu.Lock()
+	open := s.bus
+	s.bus, s.gone = nil, s.gone || forGood
+	s.mu.Unlock()
+	if open == nil {
+		return nil
+	}
+	return open.Close() // waits for a transfer
 }
 
 // A handle is one user's view of a bus.
@@ -263,7 +323,9 @@ func (h *handle) Tx(addr uint16, w, r []byte) error {
 	if closed {
 		return fmt.Errorf("%s: %w", h.shared.name, os.ErrClosed)
 	}
-	return explain(h.shared.name, h.shared.bus.Tx(addr, w, r))
+	h.shared.wire <- struct{}{}
+	defer func() { <-h.shared.wire }()
+	return h.shared.transfer(addr, w, r)
 }
 
 // explain finds a missing acknowledge in an error whose cause periph turned
@@ -282,7 +344,8 @@ func explain(bus string, err error) error {
 	return &hal.BusError{Bus: bus, Err: err}
 }
 
-func (h *handle) SetSpeed(f physic.Frequency) error { return h.shared.bus.SetSpeed(f) }
+// SetSpeed is none of Linux's: the device tree sets the clock.
+func (h *handle) SetSpeed(physic.Frequency) error { return errors.ErrUnsupported }
 
 func (h *handle) Close() error {
 	h.mu.Lock()
@@ -299,5 +362,5 @@ func (h *handle) Close() error {
 		return nil
 	}
 	delete(b.buses, h.shared.number)
-	return h.shared.bus.Close()
+	return h.shared.drop(true)
 }

@@ -25,7 +25,7 @@ import (
 // well formed; on one without buses and lines it is empty.
 func TestThisMachine(t *testing.T) {
 	var log bytes.Buffer
-	b, err := Open(slog.New(slog.NewTextHandler(&log, nil)))
+	b, err := Open(slog.New(slog.NewTextHandler(&log, nil)), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +76,7 @@ func fake(t *testing.T, files ...string) (*Board, map[int]*wires) {
 		sys:   t.TempDir(),
 		line:  openLine,
 		put:   writeFile,
+		mem:   openMemory,
 		buses: map[int]*bus{},
 		pwms:  map[string]bool{},
 		open: func(n int) (i2c.BusCloser, error) {

@@ -37,6 +37,7 @@ const (
 	flagOutput   = 1 << 3
 	flagRising   = 1 << 4
 	flagFalling  = 1 << 5
+	flagDrain    = 1 << 6
 	flagPullUp   = 1 << 8
 	flagPullDown = 1 << 9
 	flagNoPull   = 1 << 10
@@ -327,7 +328,11 @@ func openInput(chip int, r request) (*line, error) {
 
 func openOutput(chip int, r request) (*line, error) {
 	if !r.keep {
-		l, err := requestLine(chip, r.offset, outputAt(r.high))
+		c := outputAt(r.high)
+		if r.drain {
+			c.flags |= flagDrain
+		}
+		l, err := requestLine(chip, r.offset, c)
 		if err != nil {
 			return nil, err
 		}

@@ -53,6 +53,7 @@ func TestKernelLayout(t *testing.T) {
 		{"GPIO_V2_LINE_FLAG_OUTPUT", flagOutput},
 		{"GPIO_V2_LINE_FLAG_EDGE_RISING", flagRising},
 		{"GPIO_V2_LINE_FLAG_EDGE_FALLING", flagFalling},
+		{"GPIO_V2_LINE_FLAG_OPEN_DRAIN", flagDrain},
 		{"GPIO_V2_LINE_FLAG_BIAS_PULL_UP", flagPullUp},
 		{"GPIO_V2_LINE_FLAG_BIAS_PULL_DOWN", flagPullDown},
 		{"GPIO_V2_LINE_FLAG_BIAS_DISABLED", flagNoPull},

@@ -27,3 +27,9 @@ func (*line) WaitForEdge(time.Duration) bool          { return false }
 func (*line) NextEdge(time.Duration) (hal.Edge, bool) { return hal.Edge{}, false }
 func (*line) Now() time.Duration                      { return 0 }
 func (*line) Close() error                            { return nil }
+
+func openMemory(string) (memory, error) { return nil, errors.ErrUnsupported }
+
+func lineOf(string, string) (label string, offset uint32, err error) {
+	return "", 0, errors.ErrUnsupported
+}

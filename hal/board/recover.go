@@ -1,0 +1,286 @@
+package board
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tidemill/tidemill/hal"
+)
+
+// BusRecovery says how a bus is freed that a chip holds. Many controllers'
+// drivers in the kernel do it by themselves, before an error is seen here; the
+// Raspberry Pi's does not.
+//
+// A pin that belongs to a controller cannot simply be taken as a line: on a
+// Raspberry Pi the kernel hands it out, but gives it back as an input and not to
+// the controller, and the bus is dead until its driver is bound anew
+// (pinctrl-bcm2835.c, pinctrl-rp1.c: gpio_disable_free). So there are three ways:
+// spare pins that are wired to the bus too; on a Raspberry Pi 0 to 4 the pins'
+// registers, by /dev/gpiomem, where the function of a pin can be put back; and,
+// for root alone, binding the controller's driver anew, with the pins as lines in
+// between.
+type BusRecovery struct {
+	SCL, SDA string // lines, as for Input; "" for none
+	Spare    bool   // they are pins of their own, wired to the bus
+	Rebind   bool   // unbind the controller's driver, and bind it again
+}
+
+// halfClock is half a clock of 100 kHz, the slowest that every chip follows
+// (UM10204, table 10). The machine makes it longer.
+const halfClock = 5 * time.Microsecond
+
+// transferEnd is how long a transfer is waited for that runs: the kernel gives up
+// after a second (i2c-core, adapter.timeout).
+const transferEnd = 1500 * time.Millisecond
+
+// A pair is the two lines of a bus, each driven low or let go.
+type pair interface {
+	drive(scl, sda bool) error // true: let go
+	read() (scl, sda bool, err error)
+}
+
+// clockFree clocks a bus until its data line is high, nine times at most, and
+// ends with a STOP (UM10204, 3.1.16). Nothing else uses the lines meanwhile.
+func clockFree(p pair) error {
+	step := func(scl, sda bool) error {
+		err := p.drive(scl, sda)
+		time.Sleep(halfClock)
+		return err
+	}
+	if err := step(true, true); err != nil {
+		return err
+	}
+	for clock := 0; ; clock++ {
+		scl, sda, err := p.read()
+		switch {
+		case err != nil:
+			return err
+		case !scl:
+			return errors.New("SCL is held low: a chip stretches the clock, or a short circuit; clocks can't help")
+		case sda && clock > 0:
+			return errors.Join(step(false, true), step(false, false), step(true, false), step(true, true))
+		case clock == 9:
+			return errors.New("SDA is held low after nine clocks: a short circuit, or the chip needs its supply cut")
+		}
+		if err := errors.Join(step(false, true), step(true, true)); err != nil {
+			return err
+		}
+	}
+}
+
+// RecoverBus frees a bus by what Options and the machine allow, one way after the
+// other until one helps.
+func (b *Board) RecoverBus(ctx context.Context, name string) (did string, err error) {
+	n, err := b.busNumber(name)
+	if err != nil {
+		return "", err
+	}
+	b.freeing.Lock() // recovery is rare: one at a time
+	defer b.freeing.Unlock()
+	b.mu.Lock()
+	shared := b.buses[n]
+	b.mu.Unlock()
+	if shared == nil {
+		return "", fmt.Errorf("%s: nobody uses it", name)
+	}
+	f := &freeing{bus: shared}
+	defer f.leave()
+	if err := f.enter(ctx); err != nil && ctx.Err() != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	var tried []string
+	var errs []error
+	for _, w := range b.ways(n, name) {
+		what, err := w(ctx, f)
+		if what == "" {
+			continue // not here
+		}
+		tried = append(tried, what)
+		if err == nil {
+			err = f.probe(ctx)
+		}
+		if err == nil {
+			return strings.Join(tried, ", then "), nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return strings.Join(tried, ", then "), fmt.Errorf("%s is still held: %w", name, errors.Join(errs...))
+}
+
+// A way to free a bus says "" if it is none here.
+type way func(ctx context.Context, f *freeing) (what string, err error)
+
+func (b *Board) ways(n int, name string) []way {
+	o := b.options.Recover[name]
+	lines := o.SCL != "" && o.SDA != ""
+	if !lines && n == 1 {
+		// The bus of a Raspberry Pi's header; the registers tell whether it is.
+		o.SCL, o.SDA = "GPIO3", "GPIO2"
+	}
+	var all []way
+	switch {
+	case lines && o.Spare:
+		all = append(all, func(context.Context, *freeing) (string, error) {
+			return "nine clocks by spare lines", b.byLines(o)
+		})
+	case o.SCL != "" && o.SDA != "":
+		all = append(all, func(context.Context, *freeing) (string, error) { return b.byRegisters(o) })
+	}
+	if o.Rebind {
+		all = append(all, func(ctx context.Context, f *freeing) (string, error) {
+			between := func() error { return nil }
+			if lines && !o.Spare {
+				between = func() error { return b.byLines(o) }
+			}
+			return "its driver bound anew", b.rebind(ctx, f, between)
+		})
+	}
+	return append(all, byTransfers)
+}
+
+// nobody is an address that no chip may have (UM10204, table 3), and that none is
+// known to answer.
+const nobody = 0x7F
+
+// probe reads from nobody. On a free bus that is not acknowledged; a data line
+// that is low acknowledges everything.
+func (f *freeing) probe(ctx context.Context) error {
+	if err := f.enter(ctx); err != nil {
+		return err
+	}
+	err := f.bus.transfer(nobody, nil, make([]byte, 1))
+	switch {
+	case errors.Is(err, hal.ErrNoDevice):
+		return nil
+	case err == nil:
+		return errors.New("an address that nobody has is acknowledged: SDA is low")
+	}
+	return err
+}
+
+// byTransfers lets the controller clock: one that does not look at the data line
+// before it begins, as the Raspberry Pi's (a guess from its driver, not measured),
+// clocks 18 times for a byte from nobody.
+func byTransfers(ctx context.Context, f *freeing) (string, error) {
+	const what = "a transfer to nobody"
+	if err := f.enter(ctx); err != nil {
+		return what, err
+	}
+	_ = f.bus.transfer(nobody, nil, make([]byte, 1)) // the probe after it tells
+	return what, nil
+}
+
+// byLines clocks by lines of the kernel, as an open drain: they are never driven
+// high.
+func (b *Board) byLines(o BusRecovery) error {
+	open := func(name string) (*line, error) {
+		r, err := parseLine(name)
+		if err != nil {
+			return nil, err
+		}
+		r.output, r.high, r.drain = true, true, true
+		return b.openLine(r)
+	}
+	scl, err := open(o.SCL)
+	if err != nil {
+		return err
+	}
+	defer scl.Close()
+	sda, err := open(o.SDA)
+	if err != nil {
+		return err
+	}
+	defer sda.Close()
+	return clockFree(&linePair{scl, sda})
+}
+
+type linePair struct{ scl, sda hal.DigitalOutput }
+
+func (p *linePair) drive(scl, sda bool) error { return errors.Join(p.scl.Set(scl), p.sda.Set(sda)) }
+
+func (p *linePair) read() (scl, sda bool, err error) {
+	scl, err = p.scl.Get()
+	if err == nil {
+		sda, err = p.sda.Get()
+	}
+	return scl, sda, err
+}
+
+// rebind unbinds the controller from its driver, which resets it, and binds it
+// again, with something between. The kernel waits for all who have the bus open
+// before it lets go, so our file is closed first; a program that keeps its own
+// holds this up, and then it goes on behind ctx's end.
+func (b *Board) rebind(ctx context.Context, f *freeing, between func() error) error {
+	if err := f.enter(ctx); err != nil {
+		return err
+	}
+	// …/3f804000.i2c/i2c-1
+	adapter, err := filepath.EvalSymlinks(filepath.Join(b.sys, "bus/i2c/devices", fmt.Sprintf("i2c-%d", f.bus.number)))
+	if err != nil {
+		return err
+	}
+	device := filepath.Dir(adapter)
+	driver, err := filepath.EvalSymlinks(filepath.Join(device, "driver"))
+	if err != nil {
+		return fmt.Errorf("the bus has no driver of its own: %w", err)
+	}
+	f.bus.drop(false)
+	done := make(chan error, 1)
+	go func() {
+		err := b.put(filepath.Join(driver, "unbind"), filepath.Base(device))
+		if err == nil {
+			err = errors.Join(between(), b.put(filepath.Join(driver, "bind"), filepath.Base(device)))
+		}
+		done <- err
+	}()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return fmt.Errorf("the kernel does not let go of the bus: is another program using it? %w", ctx.Err())
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("%w: this takes root", err)
+	}
+	return err
+}
+
+// A freeing is one call of RecoverBus.
+type freeing struct {
+	bus  *bus
+	held bool // no transfer runs
+}
+
+var errHangs = errors.New("a transfer hangs in the bus")
+
+// enter keeps transfers away. One that runs is waited for, up to transferEnd:
+// what hangs then hangs in the bus, and may come back once that is free.
+func (f *freeing) enter(ctx context.Context) error {
+	if f.held {
+		return nil
+	}
+	t := time.NewTimer(transferEnd)
+	defer t.Stop()
+	select {
+	case f.bus.wire <- struct{}{}:
+		f.held = true
+		return nil
+	case <-t.C:
+		return errHangs
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errHangs, ctx.Err())
+	}
+}
+
+func (f *freeing) leave() {
+	if f.held {
+		<-f.bus.wire
+	}
+}
