@@ -40,6 +40,7 @@ require (
 	github.com/klauspost/compress v1.20.3
 	github.com/parquet-go/parquet-go v0.32.0
 	github.com/prometheus/client_golang v1.25.0
+	github.com/simonvetter/modbus v1.6.4
 	github.com/twmb/franz-go v1.22.2
 	github.com/twmb/franz-go/pkg/kfake v0.0.0-20260918054303-01f206a7e32c
 	github.com/twmb/franz-go/pkg/kmsg v1.15.0
@@ -52,6 +53,8 @@ require (
 	periph.io/x/host/v3 v3.8.5
 	pgregory.net/rapid v1.3.0
 )
+
+require github.com/goburrow/serial v0.1.0 // indirect
 
 require (
 	filippo.io/hpke v0.4.0 // indirect

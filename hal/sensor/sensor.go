@@ -75,6 +75,7 @@ var drivers = []driver{
 	max31855Driver,
 	max6675Driver,
 	mcp9808Driver,
+	modbusDriver,
 	mpu6050Driver,
 	pca9685Driver,
 	pwmDriver,

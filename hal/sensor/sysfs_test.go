@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/BurntSushi/toml"
+
 	"github.com/tidemill/tidemill/hal"
 	"github.com/tidemill/tidemill/hal/haltest"
 	"github.com/tidemill/tidemill/hal/sensor"
@@ -209,4 +211,13 @@ func FuzzIIO(f *testing.F) {
 			s.Close()
 		}
 	})
+}
+
+func fromTOML(t *testing.T, text string) map[string]any {
+	t.Helper()
+	var opts map[string]any
+	if _, err := toml.Decode(text, &opts); err != nil {
+		t.Fatal(err)
+	}
+	return opts
 }

@@ -1,8 +1,14 @@
 package sensor
 
 import (
+	"errors"
+	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode"
+
+	"github.com/tidemill/tidemill/hal"
 )
 
 // texts returns a list of strings, nil if there is none. It is not empty, and its
@@ -36,4 +42,67 @@ func (o *options) texts(key string) []string {
 // unclean says that s is empty or has a control character, or is no UTF-8.
 func unclean(s string) bool {
 	return s == "" || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufffd' })
+}
+
+// tables calls read for each table of a list and takes over its errors, with the
+// key "key[0].member". It returns how many there are.
+func (o *options) tables(key string, read func(i int, t *options)) int {
+	v, ok := o.get(key)
+	if !ok {
+		return 0
+	}
+	var list []map[string]any
+	switch l := v.(type) {
+	case []map[string]any:
+		list = l
+	case []any:
+		for _, e := range l {
+			m, ok := e.(map[string]any)
+			if !ok {
+				list = nil
+				break
+			}
+			list = append(list, m)
+		}
+	}
+	if len(list) == 0 {
+		o.fail(key, "%s, want a list of tables", show(v))
+		return 0
+	}
+	for i, values := range list {
+		t := newOptions(values)
+		read(i, t)
+		for _, err := range t.done() {
+			var oe *OptionError
+			errors.As(err, &oe)
+			o.fail(fmt.Sprintf("%s[%d].%s", key, i, oe.Key), "%s", oe.Problem)
+		}
+	}
+	return len(list)
+}
+
+// channelName is what hal.Channel says of names.
+var channelName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
+
+// channelName returns the required option name, of which others lists those taken.
+func (o *options) channelName(others []hal.Channel) string {
+	name := o.required("name")
+	switch {
+	case name == "":
+	case !channelName.MatchString(name) || name == "ts":
+		o.fail("name", "%q, want [a-z][a-z0-9_]*, at most 32 bytes, and not ts", name)
+	case slices.ContainsFunc(others, func(c hal.Channel) bool { return c.Name == name }):
+		o.fail("name", "%q, want a name that no other channel has", name)
+	}
+	return name
+}
+
+// unit returns the option of that name: printable, at most 16 bytes.
+func (o *options) unit() string {
+	unit := o.text("unit", "")
+	if len(unit) > 16 || strings.ContainsFunc(unit, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		o.fail("unit", "%q, want at most 16 bytes that can be printed", unit)
+		return ""
+	}
+	return unit
 }

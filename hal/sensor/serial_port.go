@@ -1,0 +1,62 @@
+package sensor
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// serialOptions say how a serial port is set up; it has always eight data bits.
+var serialOptions = []Option{
+	{"baud", "integer", "9600", "of the serial port: 300 to 921600"},
+	{"parity", "string", "none", "none, even or odd"},
+	{"stop_bits", "integer", "1", "1 or 2"},
+}
+
+// A serialMode is how a serial port is set up.
+type serialMode struct {
+	baud   int
+	parity string
+	stop   int
+}
+
+func (m serialMode) String() string {
+	return fmt.Sprintf("%d baud, 8%s%d", m.baud, map[string]string{"none": "N", "even": "E", "odd": "O"}[m.parity], m.stop)
+}
+
+// bauds are the rates that termios has on all systems.
+var bauds = []int64{300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600}
+
+func (o *options) serialMode() serialMode {
+	m := serialMode{baud: int(o.whole("baud", 9600)), parity: o.choice("parity", "none", "even", "odd"),
+		stop: int(o.between("stop_bits", 1, 1, 2))}
+	if !slices.Contains(bauds, int64(m.baud)) {
+		o.fail("baud", "%d, want one of %v", m.baud, bauds)
+	}
+	return m
+}
+
+// serialPorts are the ports in use, by path: two readers of one port would each get
+// some of the bytes.
+var serialPorts = portRegistry{used: map[string]bool{}}
+
+type portRegistry struct {
+	mu   sync.Mutex
+	used map[string]bool
+}
+
+func (r *portRegistry) take(path string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.used[path] {
+		return fmt.Errorf("%s: another sensor uses this port", path)
+	}
+	r.used[path] = true
+	return nil
+}
+
+func (r *portRegistry) give(path string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.used, path)
+}
