@@ -90,6 +90,13 @@ func (f *findings) topic(key, got string) {
 	}
 }
 
+func (h *Health) check(f *findings, socket string) {
+	f.socket("health.metrics", h.Metrics)
+	if h.Metrics != "" && h.Metrics == socket {
+		f.bad("health.metrics", h.Metrics, "another path than socket has")
+	}
+}
+
 // check returns what is wrong with the values. Keys that already have an
 // error in before are left alone.
 func (c *Config) check(before []error, options func(string, map[string]any) []error) []error {
@@ -108,10 +115,7 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 	c.Provision.check(f)
 	c.Board.check(f)
 	f.socket("socket", c.Socket)
-	f.socket("health.metrics", c.Health.Metrics)
-	if c.Health.Metrics != "" && c.Health.Metrics == c.Socket {
-		f.bad("health.metrics", c.Health.Metrics, "another path than socket has")
-	}
+	c.Health.check(f, c.Socket)
 	for _, t := range []struct {
 		key, got string
 		want     []string
