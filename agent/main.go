@@ -96,13 +96,21 @@ Examples:
   tidemill-agent watch
   tidemill-agent watch --config agent.toml
 `, runWatch},
-	{"sensors", "list drivers, scan buses, read each configured sensor once",
-		`Lists the drivers with their options, scans the I2C buses, lists the GPIO
-chips with their lines, and takes one reading of each configured sensor. Outputs are read, never set.
+	{"sensors", "list drivers, read each configured sensor once; scan: find what the board has",
+		`Lists the drivers with their options and takes one reading of each configured
+sensor. Outputs are read, never set.
+
+sensors scan prints what the board has: I2C chips with what they likely are, GPIO
+lines, 1-Wire, SPI, PWM, IIO, hwmon and serial ports, each with a [[sensor]] block
+to paste. It reads each address of a bus and asks chips for their ids; it writes
+nothing that could change one, and leaves alone what the kernel has drivers for.
 
 Examples:
   tidemill-agent sensors
   tidemill-agent sensors --config agent.toml
+  tidemill-agent sensors scan
+  tidemill-agent sensors scan --bus /dev/i2c-1
+  tidemill-agent sensors scan --json | jq '.i2c[].found[]'
 `, runSensors},
 	{"status", "show the running agent: link, spool, shadow, sensors", `Asks the running agent through its Unix socket.
 

@@ -84,7 +84,7 @@ func TestCommandLine(t *testing.T) {
 		{"config check FILE", []string{"config", "check", good}, 0, "ok: thing press-7, 1 sensors", ""},
 		{"config check FILE and flags", []string{"config", "check", good, "--endpoint", "x:9"}, 0, "to x:9", ""},
 		{"config check of two", []string{"config", "check", good, bad}, 2, "", "unexpected argument"},
-		{"lines are listed", []string{"sensors", "--config", good}, 0, "17=GPIO17", ""},
+		{"lines are listed", []string{"sensors", "scan", "--config", good}, 0, "17=GPIO17", ""},
 		{"watch help", []string{"watch", "--help"}, 0, "tidemill-agent watch --config", ""},
 		{"config check bad", []string{"config", "check", "--config", bad}, 1, "",
 			"spool.max_bytes: 1, want at least 1 MiB\n  spool.x: unknown key"},
@@ -93,7 +93,12 @@ func TestCommandLine(t *testing.T) {
 		{"no file: what to do", []string{"run", "--config", "/nowhere/x.toml"}, 1, "",
 			"with -config, or make one: tidemill-agent config sample >"},
 		{"sensors", []string{"sensors", "--config", good}, 0, "°C", ""},
-		{"sensors lists", []string{"sensors", "--config", good}, 0, "0x76", ""},
+		{"sensors scan", []string{"sensors", "scan", "--config", good}, 0, "0x76  BME280", ""},
+		{"sensors scan as JSON", []string{"sensors", "scan", "-json", "--config", good}, 0, `"chip": "BME280"`, ""},
+		{"sensors scan of one bus", []string{"sensors", "scan", "-bus", "/dev/i2c-9", "--config", good}, 0,
+			`bus "/dev/i2c-9": hal: no such device`, ""},
+		{"sensors of what", []string{"sensors", "look"}, 2, "", `unexpected argument "look", want scan`},
+		{"sensors with a flag of scan", []string{"sensors", "-json"}, 2, "", "flags of sensors scan"},
 		{"no agent", []string{"status", "--config", good}, 1, "", "no agent answers"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +18,19 @@ import (
 
 func runSensors(ctx context.Context, c *call) error {
 	load := configFlags(c)
-	if err := c.parse(0); err != nil {
+	bus := c.flags.String("bus", "", "with scan: this I2C `bus` alone, such as /dev/i2c-1")
+	asJSON := c.flags.Bool("json", false, "with scan: print JSON")
+	if err := c.parse(1); err != nil {
 		return err
+	}
+	switch {
+	case len(c.words) == 0 && (*bus != "" || *asJSON):
+		return &usageError{"-bus and -json are flags of sensors scan"}
+	case len(c.words) == 0:
+	case c.words[0] == "scan":
+		return runScan(ctx, c, load, *bus, *asJSON)
+	default:
+		return &usageError{fmt.Sprintf("unexpected argument %q, want scan or none", c.words[0])}
 	}
 	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
 	printDrivers(w)
@@ -38,11 +48,6 @@ func runSensors(ctx context.Context, c *call) error {
 		return err
 	}
 	defer board.Close()
-	printBuses(w, board)
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	printLines(c.stdout, board)
 	fmt.Fprintln(w, "\nREADINGS")
 	if missing {
 		fmt.Fprintln(w, "  none: there is no configuration file; --config names one")
@@ -84,57 +89,6 @@ func printDrivers(w io.Writer) {
 			}
 			fmt.Fprintf(w, "    %s\t%s: %s%s\n", o.Name, o.Type, o.Help, def)
 		}
-	}
-}
-
-func printBuses(w io.Writer, board hal.Board) {
-	fmt.Fprintln(w, "\nBUSES")
-	for _, bus := range board.Buses() {
-		found, err := sensor.Scan(board, bus)
-		fmt.Fprintf(w, "  %s\t", bus)
-		for _, a := range found {
-			fmt.Fprintf(w, "0x%02x ", a)
-		}
-		if err != nil {
-			fmt.Fprintf(w, "%v", err)
-		} else if len(found) == 0 {
-			fmt.Fprint(w, "nothing answers")
-		}
-		fmt.Fprintln(w)
-	}
-	if len(board.Buses()) == 0 {
-		fmt.Fprintln(w, "  none; on a Raspberry Pi: sudo raspi-config nonint do_i2c 0; elsewhere: sudo modprobe i2c-dev")
-	}
-}
-
-// printLines lists the chips with their lines, eight in a row.
-func printLines(w io.Writer, board hal.Board) {
-	lister, ok := board.(hal.LineLister)
-	if !ok {
-		return
-	}
-	fmt.Fprintln(w, "\nGPIO CHIPS (a line's name or LABEL:NUMBER is the option line; * is in use)")
-	chips, err := lister.LineChips()
-	for _, c := range chips {
-		fmt.Fprintf(w, "  %s, label %s, %d lines\n", printable(c.Name), printable(c.Label), len(c.Lines))
-		for i, l := range c.Lines {
-			if i%8 == 0 {
-				fmt.Fprint(w, "   ")
-			}
-			used := ""
-			if l.User != "" {
-				used = "*"
-			}
-			fmt.Fprintf(w, " %d=%s%s", i, printable(cmp.Or(l.Name, "-")), used)
-			if i%8 == 7 || i == len(c.Lines)-1 {
-				fmt.Fprintln(w)
-			}
-		}
-	}
-	if err != nil {
-		fmt.Fprintf(w, "  %s\n", printable(err.Error()))
-	} else if len(chips) == 0 {
-		fmt.Fprintln(w, "  none")
 	}
 }
 

@@ -257,7 +257,7 @@ func openChip(dev string, r *request) (fd int, err error) {
 	case err != nil:
 		return -1, err
 	case r.line != "":
-		return -1, fmt.Errorf("%w: no line has this name (tidemill-agent sensors lists them)", hal.ErrNoDevice)
+		return -1, fmt.Errorf("%w: no line has this name (tidemill-agent sensors scan lists them)", hal.ErrNoDevice)
 	case len(have) == 0:
 		return -1, fmt.Errorf("%w: this machine has no GPIO chips", hal.ErrNoDevice)
 	}

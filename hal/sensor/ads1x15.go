@@ -15,6 +15,8 @@ import (
 const (
 	adsConversion = 0
 	adsConfig     = 1
+	adsLow        = 2 // limits of the comparator
+	adsHigh       = 3
 
 	adsStart      = 1 << 15 // reads 0 while a conversion runs
 	adsMuxShift   = 12
@@ -54,6 +56,15 @@ func adsDriver(name, bits string, rates []int64, low uint) driver {
 		},
 		addresses: span(0x48, 0x4B),
 		pins:      "0x48, or 0x49, 0x4a, 0x4b with ADDR at VDD, SDA, SCL",
+		who: func(w *wire) string {
+			low, err1 := w.word(adsLow)
+			high, err2 := w.word(adsHigh)
+			if err1 != nil || err2 != nil || low != 0x8000 || high != 0x7FFF { // after power-on (8.6.4)
+				return ""
+			}
+			return strings.ToUpper(name)
+		},
+		guess: true,
 		set: func(o *options) chip {
 			c := &ads1x15{low: low, scale: o.number("full_scale", 4.096, 0.256, 6.144)}
 			gain := slices.Index(adsScales, c.scale)

@@ -366,23 +366,6 @@ func TestBME280Traffic(t *testing.T) {
 	})
 }
 
-func TestScan(t *testing.T) {
-	b := sim.New(sim.Options{Seed: 1})
-	wire := b.Bus(sim.DefaultBus)
-	wire.Attach(0x40, sim.NewBME280(2, sim.Weather(2), nil))
-	got, err := sensor.Scan(b, sim.DefaultBus)
-	if err != nil || len(got) != 2 || got[0] != 0x40 || got[1] != 0x76 {
-		t.Errorf("found %#x, %v", got, err)
-	}
-	if _, err := sensor.Scan(b, "nope"); !errors.Is(err, hal.ErrNoDevice) {
-		t.Errorf("unknown bus: %v", err)
-	}
-	broken := haltest.NewPlayer(nil) // each transfer fails, not for want of a chip
-	if got, err := sensor.Scan(haltest.OneBus("x", broken), "x"); err == nil || len(got) != 0 {
-		t.Errorf("broken bus: %#x, %v", got, err)
-	}
-}
-
 func BenchmarkBME280Traffic(b *testing.B) {
 	board := sim.New(sim.Options{Seed: 1})
 	wire, err := board.I2C(sim.DefaultBus)

@@ -20,6 +20,8 @@ type i2cDriver struct {
 	addresses []uint16 // that the chip can have; the first is the default
 	pins      string   // which pins give which address, for the option's help
 	who       whoIsIt  // nil: a look without effect can't tell
+	guess     bool     // who goes by what is there after power-on: the chip has no id
+	commands  bool     // who gives a command: register addresses are tried before
 	set       newI2C   // reads the other options
 	slow      bool     // a measurement takes seconds: Open leaves the first to Read
 }
@@ -136,6 +138,9 @@ func openI2C(ctx context.Context, b hal.Board, of *i2cDriver, bus string, addr u
 // its addresses.
 func (s *i2cSensor) elsewhere(ctx context.Context) string {
 	others := slices.DeleteFunc(slices.Clone(s.of.addresses), func(a uint16) bool { return a == s.addr })
+	if len(others) > 8 {
+		others = nil // too many chips of other kinds
+	}
 	var found uint16
 	if err := s.do(ctx, func() error {
 		for _, a := range others {

@@ -34,6 +34,13 @@ var ina219Driver = i2cDriver{
 	},
 	addresses: span(0x40, 0x4F),
 	pins:      "0x40 to 0x4f, by A0 and A1",
+	who: func(w *wire) string {
+		if config, err := w.word(inaConfig); err != nil || config != 0x399F { // after power-on
+			return ""
+		}
+		return "INA219"
+	},
+	guess: true,
 	set: func(o *options) chip {
 		return newINA(o, &ina2xx{
 			// 32 V, 320 mV, 12 bits, without end: what power-on gives (8.6.2.1).

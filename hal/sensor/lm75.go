@@ -33,7 +33,13 @@ var lm75Driver = i2cDriver{
 	},
 	addresses: span(0x48, 0x4F),
 	pins:      "0x48 to 0x4f, by A0 to A2",
-	who:       whoLM75,
+	who: func(w *wire) string {
+		if config, err := w.get(lm75Config); err != nil || config&0xE0 != 0 || !thermostat(w) {
+			return ""
+		}
+		return "LM75"
+	},
+	guess: true,
 	set: func(o *options) chip {
 		cut := uint(7) // bits below are undefined
 		if o.choice("variant", "lm75", "lm75a", "lm75b") != "lm75" {
@@ -59,7 +65,13 @@ var tmp105Driver = i2cDriver{
 	},
 	addresses: span(0x48, 0x4F),
 	pins:      "0x48 to 0x4f, by A0 to A2; 0x48 and 0x49 with the TMP105",
-	who:       nil, // whoLM75 tells as much as can be told
+	who: func(w *wire) string {
+		if config, err := w.get(lm75Config); err != nil || config&0x80 != 0 || !thermostat(w) {
+			return ""
+		}
+		return "TMP105"
+	},
+	guess: true,
 	set: func(o *options) chip {
 		bits := o.between("resolution", 12, 9, 12)
 		return &lm75{
@@ -85,7 +97,14 @@ var tmp102Driver = i2cDriver{
 	},
 	addresses: span(0x48, 0x4B),
 	pins:      "0x48, or 0x49, 0x4a, 0x4b with ADD0 at V+, SDA, SCL",
-	who:       whoTMP102,
+	who: func(w *wire) string {
+		config, err := w.word(lm75Config)
+		if err != nil || config&0x600F != 0x6000 || !thermostat(w) {
+			return ""
+		}
+		return "TMP102"
+	},
+	guess: true,
 	set: func(o *options) chip {
 		c := &lm75{
 			wide:   true,
@@ -238,27 +257,8 @@ func decodeTMP102(raw uint16) (float64, error) {
 	return float64(int16(raw)>>4) / 16, nil
 }
 
-func whoTMP102(w *wire) string {
-	config, err := w.word(lm75Config)
-	if err != nil || config&0x600F != 0x6000 || config == 0xFFFF || !thermostat(w) {
-		return ""
-	}
-	return "TMP102"
-}
-
-// whoLM75 goes by the limits after power-on, since there is no id.
-func whoLM75(w *wire) string {
-	config, err := w.get(lm75Config)
-	if err != nil || config&0x80 != 0 || !thermostat(w) {
-		return ""
-	}
-	if config&0x60 != 0 {
-		return "TMP105, TMP75 or TMP102"
-	}
-	return "LM75, TMP105 or TMP75"
-}
-
-// thermostat says whether the limits are as after power-on.
+// thermostat says whether the limits are as after power-on, which is all that
+// tells such a chip from another.
 func thermostat(w *wire) bool {
 	hyst, err1 := w.word(lm75Hyst)
 	over, err2 := w.word(lm75Over)

@@ -13,9 +13,10 @@ import (
 
 // Registers of the PCA9685 (NXP datasheet, rev. 4, 7.3).
 const (
-	pcaMode1    = 0x00
-	pcaFirst    = 0x06 // ON and OFF of output 0, lower byte first; 4 bytes for each
-	pcaPrescale = 0xFE
+	pcaMode1        = 0x00
+	pcaSubAddresses = 0x02 // and 0x03, 0x04; then that of all
+	pcaFirst        = 0x06 // ON and OFF of output 0, lower byte first; 4 bytes for each
+	pcaPrescale     = 0xFE
 
 	pcaRestart = 1 << 7
 	pcaSteps   = 1 << 5 // the register's address steps on
@@ -38,6 +39,15 @@ var pca9685Driver = i2cDriver{
 	},
 	addresses: span(0x40, 0x77),
 	pins:      "0x40 to 0x77, by A0 to A5",
+	who: func(w *wire) string {
+		// The addresses that several chips answer at, after power-on (7.3.6).
+		var sub [4]byte
+		if w.read(pcaSubAddresses, sub[:]) != nil || sub != [4]byte{0xE2, 0xE4, 0xE8, 0xE0} {
+			return ""
+		}
+		return "PCA9685"
+	},
+	guess: true,
 	set: func(o *options) chip {
 		c := &pca9685{}
 		// 7.3.5, with the 1 that is taken off after rounding.

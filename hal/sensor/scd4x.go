@@ -20,6 +20,7 @@ var scd4xDriver = i2cDriver{
 	},
 	addresses: []uint16{0x62},
 	slow:      true,
+	commands:  true,
 	who: func(w *wire) string {
 		// Whether it has something is the one question that it answers while
 		// it measures, and that a PCA9685 there takes for a reserved register.

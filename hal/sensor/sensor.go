@@ -147,31 +147,3 @@ func Open(ctx context.Context, driver string, board hal.Board, opts map[string]a
 	}
 	return s, nil
 }
-
-// Scan returns the addresses on a bus that acknowledge, ascending. It reads one
-// byte from each of 0x08 to 0x77, as i2cdetect -r does; a chip that counts its
-// reads notices. Three failures in a row that are not a missing acknowledge
-// end it with the last one's error and what was found before.
-func Scan(b hal.Board, bus string) ([]uint16, error) {
-	h, err := b.I2C(bus)
-	if err != nil {
-		return nil, fmt.Errorf("scan: %w", err)
-	}
-	defer h.Close()
-	var found []uint16
-	failed := 0
-	for addr := uint16(0x08); addr <= 0x77; addr++ {
-		var one [1]byte
-		switch err := h.Tx(addr, nil, one[:]); {
-		case err == nil:
-			found, failed = append(found, addr), 0
-		case errors.Is(err, hal.ErrNoDevice):
-			failed = 0
-		default:
-			if failed++; failed == 3 {
-				return found, fmt.Errorf("scan %s: %w", bus, err)
-			}
-		}
-	}
-	return found, nil
-}

@@ -17,6 +17,7 @@ var sht3xDriver = i2cDriver{
 	},
 	addresses: []uint16{0x44, 0x45},
 	pins:      "0x44, or 0x45 with ADDR high",
+	commands:  true,
 	who: func(w *wire) string {
 		if _, err := sht3xStatus(w); err != nil {
 			return ""
@@ -61,6 +62,7 @@ var sht4xDriver = i2cDriver{
 	},
 	addresses: []uint16{0x44, 0x45, 0x46},
 	pins:      "0x44, 0x45 or 0x46, by the chip's order code",
+	commands:  true,
 	who: func(w *wire) string {
 		if sht4xSerial(w) != nil {
 			return ""
