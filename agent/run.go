@@ -59,7 +59,8 @@ func runAgent(ctx context.Context, c *call) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(softMemory)
 	}
-	load := configFlags(c)
+	source := configSource(c)
+	load := func() (config.Config, error) { return config.Load(source()) }
 	once := c.flags.Bool("once", false, "read each sensor once, send it with what waits in the spool, and end")
 	if err := c.parse(0); err != nil {
 		return err
@@ -85,7 +86,7 @@ func runAgent(ctx context.Context, c *call) error {
 			log.Warn("systemd could not be told", "err", err)
 		}
 	}
-	a, err := device.New(cfg, device.Deps{Version: version, Log: log, Level: level, Ready: ready})
+	a, cfg, err := newAgent(cfg, source, device.Deps{Version: version, Log: log, Level: level, Ready: ready})
 	if err != nil {
 		return err
 	}
@@ -107,6 +108,22 @@ func runAgent(ctx context.Context, c *call) error {
 	cancel()
 	wg.Wait()
 	return err
+}
+
+// newAgent makes an agent, without the deviceConfiguration of provisioning if there is
+// none with it: that must not keep a device from starting.
+func newAgent(cfg config.Config, source func() config.Source, d device.Deps) (*device.Agent, config.Config, error) {
+	a, err := device.New(cfg, d)
+	if err == nil || cfg.Remote.State != config.RemoteApplied {
+		return a, cfg, err
+	}
+	without := source()
+	without.RefuseRemote = "the agent does not start with it: " + err.Error()
+	if cfg, err = config.Load(without); err != nil {
+		return nil, cfg, err
+	}
+	a, err = device.New(cfg, d)
+	return a, cfg, err
 }
 
 // reloads takes up the configuration again at each SIGHUP. A bad one is
@@ -161,6 +178,9 @@ func runConfig(_ context.Context, c *call) error {
 		cfg, err := config.Load(src)
 		if err != nil {
 			return err
+		}
+		if cfg.Remote.State != config.RemoteNone {
+			fmt.Fprintf(c.stdout, "deviceConfiguration %s\n", printable(cfg.Remote.String()))
 		}
 		_, err = fmt.Fprintf(c.stdout, "ok: thing %s, %d sensors, to %s\n", cmp.Or(cfg.Thing, "(not provisioned yet)"),
 			len(cfg.Sensors), cfg.Uplink.Endpoint)

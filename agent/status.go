@@ -90,6 +90,12 @@ func printStatus(c *call, st *device.Status) error {
 		line("REFUSED", "%d readings by the bridge's policy, lost, the last %s, on %s", r.Readings, since(r.Last),
 			strings.Join(r.Topics, ", "))
 	}
+	if r := st.Remote; r != nil {
+		line("configured", "by provisioning: deviceConfiguration %s", r.State)
+		for _, text := range r.Errors {
+			line("", "%s", text)
+		}
+	}
 	if st.Shadow != nil {
 		printShadow(line, st)
 	}

@@ -43,6 +43,8 @@ type Config struct {
 
 	Provision Provision `toml:"provision"`
 	Sensors   []Sensor  `toml:"sensor"`
+
+	Remote Remote // what became of the deviceConfiguration; of no file
 }
 
 // Log says what is logged and how.
@@ -157,34 +159,61 @@ type Source struct {
 	Lookup func(string) (string, bool) // of the environment, os.LookupEnv; nil for none
 	Flags  map[string]string           // key, such as "log.level", to value
 	Files  bool                        // also tell what is wrong with the files that are named
+	// RefuseRemote, if not "", is why the deviceConfiguration does not hold.
+	RefuseRemote string
 	// CheckOptions returns what is wrong with a driver's options, each error
 	// beginning with its key; nil checks nothing.
 	CheckOptions func(driver string, opts map[string]any) []error
 }
 
 // Load reads and checks a configuration. All that is wrong is in the error,
-// one line each.
+// one line each. What is wrong with the deviceConfiguration that the device was
+// provisioned with is in Config.Remote instead: then the rest holds without it.
 func Load(src Source) (Config, error) {
+	file, err := src.read()
+	if err != nil {
+		return Default(), err
+	}
+	c, errs := src.build(file)
+	if len(errs) == 0 {
+		c = src.remote(file, c)
+	}
+	if src.Files {
+		errs = append(errs, c.files()...)
+	}
+	slices.SortStableFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return c, errors.Join(errs...)
+}
+
+// read returns the tables of the file.
+func (src *Source) read() (file map[string]any, _ error) {
+	if src.Path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(src.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf(
+			"config: %w: name one with -config, or make one: tidemill-agent config sample > agent.toml", err)
+	} else if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	if _, err := toml.Decode(string(text), &file); err != nil {
+		if p, ok := errors.AsType[toml.ParseError](err); ok {
+			return nil, fmt.Errorf("config: %s:%d: %s", src.Path, p.Position.Line, p.Message)
+		}
+		return nil, fmt.Errorf("config: %s: %w", src.Path, err)
+	}
+	return file, nil
+}
+
+// build makes a configuration of tables, environment and flags, and says what is wrong
+// with it.
+func (src *Source) build(tables map[string]any) (Config, []error) {
 	c := Default()
-	var errs []error
+	errs := decode(tables, &c)
 	dir := ""
 	if src.Path != "" {
-		text, err := os.ReadFile(src.Path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return c, fmt.Errorf(
-				"config: %w: name one with -config, or make one: tidemill-agent config sample > agent.toml", err)
-		} else if err != nil {
-			return c, fmt.Errorf("config: %w", err)
-		}
-		var file map[string]any
-		if _, err := toml.Decode(string(text), &file); err != nil {
-			if p, ok := errors.AsType[toml.ParseError](err); ok {
-				return c, fmt.Errorf("config: %s:%d: %s", src.Path, p.Position.Line, p.Message)
-			}
-			return c, fmt.Errorf("config: %s: %w", src.Path, err)
-		}
 		dir = filepath.Dir(src.Path)
-		errs = decode(file, &c)
 	}
 	resolve(&c, dir)
 	if src.Lookup != nil {
@@ -193,12 +222,44 @@ func Load(src Source) (Config, error) {
 	errs = append(errs, flags(&c, src.Flags)...)
 	errs = append(errs, c.identity()...)
 	c.derive()
-	errs = append(errs, c.check(errs, src.CheckOptions)...)
-	if src.Files {
-		errs = append(errs, c.files()...)
+	return c, append(errs, c.check(errs, src.CheckOptions)...)
+}
+
+// remote returns c with the deviceConfiguration below the file, or c as it is and why the
+// deviceConfiguration is refused. c is right without it.
+func (src *Source) remote(file map[string]any, c Config) Config {
+	if c.Provision.Template == "" {
+		return c
 	}
-	slices.SortStableFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return c, errors.Join(errs...)
+	id, err := provision.Current(c.DataDir)
+	if err != nil || len(id.Configuration) == 0 { // not provisioned yet
+		return c
+	}
+	return src.below(file, c, id.Configuration)
+}
+
+// below returns c with a deviceConfiguration below the file.
+func (src *Source) below(file map[string]any, c Config, given []byte) Config {
+	in, errs := parseRemote(given)
+	if len(errs) == 0 && in == nil {
+		return c
+	}
+	var with Config
+	if in != nil {
+		var wrong []error
+		tables := under(file, in)
+		with, wrong = src.build(tables)
+		errs = append(errs, renumber(append(wrong, with.checkRemote(&c)...), tables["sensor"], in["sensor"])...)
+	}
+	if src.RefuseRemote != "" {
+		errs = append(errs, errors.New(src.RefuseRemote))
+	}
+	if len(errs) > 0 {
+		c.Remote = refuse(errs)
+		return c
+	}
+	with.Remote.State = RemoteApplied
+	return with
 }
 
 // identity fills in what the device was provisioned as. If it was not yet, Thing

@@ -386,6 +386,10 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		}()
 	}
+	if cfg.Remote.State == config.RemoteRefused {
+		a.log.Error("the deviceConfiguration of provisioning is refused as a whole, the device runs without it",
+			"errors", cfg.Remote.Errors)
+	}
 	a.log.Info("agent started", "version", a.deps.Version, "sensors", len(cfg.Sensors), "endpoint", cfg.Uplink.Endpoint,
 		"boot", hex.EncodeToString(a.boot[:]))
 	if a.deps.Ready != nil {
@@ -442,6 +446,7 @@ func (a *Agent) Reload(cfg config.Config) (restart []string) {
 	a.spool.SetFlushEvery(time.Duration(cfg.Spool.FlushEvery))
 	keep := old
 	keep.Log.Level, keep.Spool.FlushEvery, keep.Sensors = cfg.Log.Level, cfg.Spool.FlushEvery, cfg.Sensors
+	keep.Remote = cfg.Remote
 	a.mu.Lock()
 	a.cfg = keep
 	a.mu.Unlock()

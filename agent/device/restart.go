@@ -12,8 +12,10 @@ func needRestart(old, new config.Config) (keys []string) {
 	var walk func(a, b reflect.Value, prefix string)
 	walk = func(a, b reflect.Value, prefix string) {
 		for i := range a.NumField() {
-			key := prefix + a.Type().Field(i).Tag.Get("toml")
+			tag := a.Type().Field(i).Tag.Get("toml")
+			key := prefix + tag
 			switch {
+			case tag == "": // of no file
 			case a.Field(i).Kind() == reflect.Struct:
 				walk(a.Field(i), b.Field(i), key+".")
 			case !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()):

@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -19,7 +20,7 @@ import (
 //	desired.sensors.{name}             every, phase, heartbeat, window (seconds), average, deadband
 //	desired.outputs.{name}.{channel}   true, false or a number
 //	reported.agent.version
-//	reported.device_configuration      refused: why what provisioning gave does not hold
+//	reported.device_configuration      state (applied, refused) of what provisioning gave; errors
 //	reported.sensors.{name}            the same, and errors (count), state; since, error and
 //	                                   kind while it is not ok
 //	reported.outputs.{name}.{channel}  as read back
@@ -200,7 +201,30 @@ func (a *Agent) reportedState() map[string]any {
 	for name := range seen {
 		a.reported[name] = true
 	}
-	return map[string]any{"agent": map[string]any{"version": a.deps.Version}, "sensors": sensors, "outputs": outputs}
+	return map[string]any{"agent": map[string]any{"version": a.deps.Version}, "sensors": sensors, "outputs": outputs,
+		"device_configuration": reportedRemote(&a.cfg.Remote)}
+}
+
+// maxReportedErrors bounds what is reported of a deviceConfiguration: a shadow holds 8 KB in
+// all. Status has the others.
+const maxReportedErrors = 5
+
+// reportedRemote is what became of the deviceConfiguration, nil for none.
+func reportedRemote(r *config.Remote) any {
+	switch {
+	case r.State == config.RemoteNone:
+		return nil
+	case len(r.Errors) == 0:
+		return map[string]any{"state": r.State, "errors": nil}
+	}
+	var errs []any
+	for _, text := range r.Errors[:min(len(r.Errors), maxReportedErrors)] {
+		errs = append(errs, short(text))
+	}
+	if left := len(r.Errors) - len(errs); left > 0 {
+		errs = append(errs, fmt.Sprintf("and %d more", left))
+	}
+	return map[string]any{"state": r.State, "errors": errs}
 }
 
 // reportedSensor is what is reported of one sensor; old is what was.

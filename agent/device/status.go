@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/health"
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/agent/uplink"
@@ -22,7 +23,8 @@ type Status struct {
 	Disk    DiskStatus     `json:"disk"`
 	Losses  []Loss         `json:"losses,omitempty"` // of data_dir's files, the newest last
 	Shadow  *ShadowStatus  `json:"shadow,omitempty"`
-	Refused *RefusedStatus `json:"refused,omitempty"` // since the start; nil: nothing
+	Refused *RefusedStatus `json:"refused,omitempty"`              // since the start; nil: nothing
+	Remote  *RemoteStatus  `json:"device_configuration,omitempty"` // nil: there is none for the agent
 	Sensors []SensorStatus `json:"sensors"`
 }
 
@@ -77,6 +79,12 @@ type ShadowStatus struct {
 	Since   time.Time `json:"since,omitzero"`     // of Error or LeftOut
 }
 
+// RemoteStatus is what became of the deviceConfiguration of provisioning.
+type RemoteStatus struct {
+	State  string   `json:"state"`            // applied or refused
+	Errors []string `json:"errors,omitempty"` // why it is refused as a whole
+}
+
 // RefusedStatus is what the bridge's policy refused of this device's readings.
 // They were acknowledged and are lost.
 type RefusedStatus struct {
@@ -118,6 +126,9 @@ func (a *Agent) Status() Status {
 			Refused: s.Parked, Error: u.err, LeftOut: u.leftOut, Since: u.since}
 	}
 	st.Refused = a.refusals.status()
+	if r := &cfg.Remote; r.State != config.RemoteNone {
+		st.Remote = &RemoteStatus{State: r.State, Errors: r.Errors}
+	}
 	for _, s := range a.sampler.Status() {
 		st.Sensors = append(st.Sensors, sensorStatus(&s))
 	}
@@ -163,5 +174,8 @@ func (a *Agent) metrics(m *health.Metrics) {
 		m.One("tidemill_agent_readings_refused_by_policy_total", "counter",
 			"Readings that the bridge's policy refused since the start.", float64(st.Refused.Readings))
 	}
+	m.One("tidemill_agent_device_configuration_refused", "gauge",
+		"1 if the deviceConfiguration of provisioning is refused.",
+		flag(st.Remote != nil && st.Remote.State == config.RemoteRefused))
 	sensorMetrics(m, st.Sensors)
 }

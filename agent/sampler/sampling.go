@@ -41,7 +41,8 @@ type Band struct {
 }
 
 func (s Sampling) equal(o Sampling) bool {
-	return maps.Equal(s.Deadband, o.Deadband) && s.Every == o.Every && s.Phase == o.Phase && s.Average == o.Average && s.Heartbeat == o.Heartbeat &&
+	return maps.Equal(s.Deadband, o.Deadband) && s.Every == o.Every && s.Phase == o.Phase && s.Average == o.Average &&
+		s.Heartbeat == o.Heartbeat &&
 		s.Window == o.Window
 }
 
