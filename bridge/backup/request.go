@@ -14,6 +14,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/tidemill/tidemill/bridge/backup/vault"
+	"github.com/tidemill/tidemill/bridge/datadir"
 )
 
 // A Request asks for a backup. What is empty is as of Settings.
@@ -69,7 +70,7 @@ func Probe(ctx context.Context, source Source, s Settings, r Request) error {
 	if err != nil {
 		return err
 	}
-	owner, err := identityOf(source.Dir)
+	owner, err := datadir.IDOf(source.Dir)
 	if err != nil {
 		return err
 	}

@@ -2,17 +2,15 @@ package backup
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/tidemill/tidemill/agent/durable"
+	"github.com/tidemill/tidemill/bridge/datadir"
 )
 
 // Parts are those that RestorePart restores.
@@ -78,31 +76,19 @@ func beginPart(ctx context.Context, o RestoreOptions, only string) (r *restore, 
 
 // stopped holds the lock of a data directory that no bridge uses.
 func stopped(dir string) (release func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+	unlock, ok, err := datadir.Hold(dir)
 	if err != nil {
 		return nil, unfit("%s is no bridge's data directory: %w", dir, err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(unfit("a bridge runs with %s: stop it first", dir), f.Close())
+	if !ok {
+		return nil, unfit("a bridge runs with %s: stop it first", dir)
 	}
-	return func() { f.Close() }, nil
-}
-
-// identityOf reads whose a data directory is.
-func identityOf(dir string) (string, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, "identity"))
-	var is struct {
-		ID string `json:"id"`
-	}
-	if err == nil {
-		err = json.Unmarshal(raw, &is)
-	}
-	return is.ID, err
+	return func() { _ = unlock() }, nil // it closes a file that was only locked
 }
 
 // sameBridge refuses a data directory that is another bridge's than the backup's.
 func (r *restore) sameBridge() error {
-	id, err := identityOf(r.Dir)
+	id, err := datadir.IDOf(r.Dir)
 	if err != nil {
 		return unfit("%s/identity: %w", r.Dir, err)
 	}

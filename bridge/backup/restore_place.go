@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/tidemill/tidemill/agent/durable"
+	"github.com/tidemill/tidemill/bridge/datadir"
+	"github.com/tidemill/tidemill/bridge/disk"
 )
 
 // vacant refuses a data directory in which something is.
@@ -37,7 +39,7 @@ func vacant(dir string) error {
 	case slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == stageFile }):
 		return unfit("%s was restored by an earlier run: start the bridge over it", dir)
 	}
-	if locked(filepath.Join(dir, "lock")) {
+	if datadir.InUse(dir) {
 		return unfit("a bridge runs with %s: stop it, and move the directory away, or name another by -data", dir)
 	}
 	return unfit("%s is not empty: move it away, or name another by -data", dir)
@@ -49,16 +51,6 @@ func mounted(dir string) bool {
 	var in, above syscall.Stat_t
 	err := errors.Join(syscall.Stat(dir, &in), syscall.Stat(filepath.Dir(dir), &above))
 	return err == nil && in.Dev != above.Dev
-}
-
-// locked says whether a program holds the lock of a data directory.
-func locked(path string) bool {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return false
-	}
-	defer f.Close() // gives the lock back
-	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
 // handOver makes the staged folder the data directory.
@@ -112,24 +104,16 @@ const spare = 256 << 20
 
 // room returns an error if the file system of dir has no room for so many bytes in files.
 func room(dir string, bytes int64, files int) error {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
+	free, _, err := disk.Free(dir)
+	if err != nil {
 		return unfit("%s: %w", dir, err)
 	}
-	free := int64(st.Bavail) * int64(st.Bsize)
 	need := bytes + int64(files)*4096 + spare // the last block of each file
 	if free < need {
 		return unfit("%s has %s free, the backup needs %s: make room, or restore into another file system by -data",
-			dir, size(free), size(need))
+			dir, disk.Text(free), disk.Text(need))
 	}
 	return nil
-}
-
-func size(n int64) string {
-	if n < 10<<30 {
-		return fmt.Sprintf("%d MiB", n>>20)
-	}
-	return fmt.Sprintf("%d GiB", n>>30)
 }
 
 // claim has this run of a restore, and the one that goes on from its folder, be who goes

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/bridge/backup/vault"
+	"github.com/tidemill/tidemill/bridge/datadir"
 )
 
 // A stage is the folder in which a restore is under way, with the file in it that says
@@ -68,8 +69,8 @@ func openStage(path, id string, dry bool) (*stage, error) {
 		return nil, unfit("%w", err)
 	}
 	s.lock = f
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(unfit("another restore is at work in %s", path), f.Close())
+	if ok, err := datadir.TryLock(f); !ok {
+		return nil, errors.Join(err, unfit("another restore is at work in %s", path), f.Close())
 	}
 	var was stageState
 	raw, err := io.ReadAll(io.LimitReader(f, 4096))
@@ -120,8 +121,8 @@ func (s *stage) begin() error {
 			return err
 		}
 		s.lock = f
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-			return fmt.Errorf("another restore is at work in %s", s.path)
+		if ok, err := datadir.TryLock(f); !ok {
+			return errors.Join(err, fmt.Errorf("another restore is at work in %s", s.path))
 		}
 	}
 	return s.enter(fetching)

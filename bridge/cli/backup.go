@@ -21,6 +21,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/backup"
 	"github.com/tidemill/tidemill/bridge/backup/vault"
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/disk"
+	"github.com/tidemill/tidemill/bridge/server"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
@@ -54,7 +56,7 @@ func takeBackup(ctx context.Context, c *call) error {
 			err = c.printJSON(t)
 		} else if t != nil {
 			_, err = fmt.Fprintf(c.stdout, "%s: %d files of %s, %s stored, writers held for %s\n", t.ID, t.Files,
-				sizeText(t.Size), sizeText(t.Stored), time.Duration(t.About.Held).Round(100*time.Microsecond))
+				disk.Text(t.Size), disk.Text(t.Stored), time.Duration(t.About.Held).Round(100*time.Microsecond))
 		}
 		if last.Error != "" {
 			return errors.New(last.Error)
@@ -104,7 +106,7 @@ func (c *call) backup(ctx context.Context, a *client, in backup.Request) (last a
 			return true
 		}
 		if l.Of > 0 && due() {
-			fmt.Fprintf(c.stderr, "%s of %s read, %s sent: %s\n", sizeText(l.Done), sizeText(l.Of), sizeText(l.Sent),
+			fmt.Fprintf(c.stderr, "%s of %s read, %s sent: %s\n", disk.Text(l.Done), disk.Text(l.Of), disk.Text(l.Sent),
 				printable(l.File))
 		}
 		return false
@@ -125,19 +127,6 @@ func absolute(target string) (string, error) {
 			"the folder; one that has this name is ./%s", target, target)
 	}
 	return filepath.Abs(target)
-}
-
-// sizeText is a number of bytes for people.
-func sizeText(n int64) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	case n >= 1<<10:
-		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
-	}
-	return fmt.Sprintf("%d B", n)
 }
 
 // bandwidthFlag is -limit, in bytes a second.
@@ -185,15 +174,15 @@ func (c *call) backupTarget(ctx context.Context, to string, limit int64) (p plac
 	if p.config, err = c.loadConfig(); err != nil {
 		return p, err
 	}
-	b := p.config.Backup
-	if to, err = absolute(cmp.Or(to, b.Target)); err != nil {
+	if to, err = absolute(cmp.Or(to, p.config.Backup.Target)); err != nil {
 		return p, err
 	}
 	if to == "" {
 		return p, usagef("%s: no target: set backup.target, or name one with -to", c.flags.Name())
 	}
-	p.Target, err = vault.Open(ctx, to, vault.TargetOptions{MaxBandwidth: cmp.Or(limit, int64(b.MaxBandwidth)),
-		Region: b.Region, EndpointURL: b.EndpointURL, Profile: b.Profile, RoleARN: b.RoleARN})
+	o := server.BackupSettings(p.config).Place
+	o.MaxBandwidth = cmp.Or(limit, o.MaxBandwidth)
+	p.Target, err = vault.Open(ctx, to, o)
 	return p, err
 }
 
@@ -223,7 +212,7 @@ var backupList = command{name: "backup list", summary: "list the backups of a ta
 		fmt.Fprintln(w, "ID\tTIME\tACCOUNT\tVERSION\tFILES\tSIZE\tSTORED")
 		for _, i := range all {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", i.ID, i.Time.Local().Format(time.DateTime),
-				printable(i.Account), printable(i.Version), i.Files, sizeText(i.Size), sizeText(i.Stored))
+				printable(i.Account), printable(i.Version), i.Files, disk.Text(i.Size), disk.Text(i.Stored))
 		}
 		return errors.Join(w.Flush(), err)
 	}}
@@ -256,7 +245,7 @@ var backupVerify = command{name: "backup verify", args: "[ID]",
 		due := seldom(time.Second)
 		r, err := vault.Verify(ctx, t, id, keys, func(p vault.Progress) {
 			if due() {
-				fmt.Fprintf(c.stderr, "%s of %s\n", sizeText(p.Done), sizeText(p.Total))
+				fmt.Fprintf(c.stderr, "%s of %s\n", disk.Text(p.Done), disk.Text(p.Total))
 			}
 		})
 		if err != nil {
@@ -266,7 +255,7 @@ var backupVerify = command{name: "backup verify", args: "[ID]",
 		if keys != nil {
 			what = fmt.Sprintf("%d files can be restored as they were", r.Files)
 		}
-		_, err = fmt.Fprintf(c.stdout, "%s is whole: %s read, %s\n", r.ID, sizeText(r.Bytes), what)
+		_, err = fmt.Fprintf(c.stdout, "%s is whole: %s read, %s\n", r.ID, disk.Text(r.Bytes), what)
 		return err
 	}}
 
@@ -311,7 +300,7 @@ var backupPrune = command{name: "backup prune",
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.stdout, "%d objects of %s are removed\n", p.Objects, sizeText(p.Bytes))
+		_, err = fmt.Fprintf(c.stdout, "%d objects of %s are removed\n", p.Objects, disk.Text(p.Bytes))
 		return err
 	}}
 

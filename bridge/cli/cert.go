@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/bounded"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
@@ -24,9 +25,9 @@ func readLimited(name string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(raw)) > most {
-		err = fmt.Errorf("%s: more than %d bytes", name, most)
+	raw, err := bounded.ReadAll(f, most)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
 	}
 	return raw, err
 }

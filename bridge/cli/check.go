@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/datadir"
+	"github.com/tidemill/tidemill/bridge/disk"
 )
 
 var checkCommand = command{name: "check",
@@ -50,7 +51,7 @@ func (c *call) look(f func(cfg *config.Config, r datadir.Report) error) error {
 		},
 		Read: func(n int) {
 			if read += n; due() {
-				fmt.Fprintf(c.stdout, "%s: %d MiB read in all\n", part, read>>20)
+				fmt.Fprintf(c.stdout, "%s: %s read in all\n", part, disk.Text(int64(read)))
 			}
 		},
 		Lost: func(err error) {

@@ -25,9 +25,9 @@ func (c *call) showDisk(s disk.Status) error {
 	row := func(name string, used, limit int64) {
 		most, part := "", ""
 		if limit > 0 {
-			most, part = sizeText(limit), fmt.Sprintf("%d %%", min(used*100/limit, 999))
+			most, part = disk.Text(limit), fmt.Sprintf("%d %%", min(used*100/limit, 999))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", name, sizeText(used), most, part)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", name, disk.Text(used), most, part)
 	}
 	row("disk", s.Size-s.Free, s.Size-s.Reserve)
 	row("bridge", s.Used, s.Budget)
@@ -41,7 +41,8 @@ func (c *call) showDisk(s disk.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stdout, "\n%s of %s are free, %s stay so\n", sizeText(s.Free), printable(s.Dir), sizeText(s.Reserve))
+	fmt.Fprintf(c.stdout, "\n%s of %s are free, %s stay so\n", disk.Text(s.Free), printable(s.Dir),
+		disk.Text(s.Reserve))
 	for _, what := range s.Full {
 		fmt.Fprintf(c.stdout, "80 %% are used of %s\n", printable(what))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/backup/vault"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/datadir"
+	"github.com/tidemill/tidemill/bridge/disk"
 	"github.com/tidemill/tidemill/bridge/server"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
@@ -49,7 +50,7 @@ var movePrepare = command{name: "move prepare",
 				return err
 			}
 			_, err = fmt.Fprintf(c.stdout, "%s: %s, %s stored\nnext: tidemill-bridge move finish, with the same target\n",
-				last.Taken.ID, sizeText(last.Taken.Size), sizeText(last.Taken.Stored))
+				last.Taken.ID, disk.Text(last.Taken.Size), disk.Text(last.Taken.Stored))
 			return err
 		})
 	}}
@@ -231,7 +232,7 @@ var moveTake = command{name: "move take", args: "[DIR]",
 			fmt.Fprintln(c.stdout, "note:", printable(n))
 		}
 		_, err = fmt.Fprintf(c.stdout, "%s: %d files, %s: start the bridge over %s\n", r.Info.ID, r.Files,
-			sizeText(r.Bytes), r.Dir)
+			disk.Text(r.Bytes), r.Dir)
 		return err
 	}}
 

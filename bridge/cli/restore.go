@@ -14,6 +14,7 @@ import (
 	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/bridge/backup"
 	"github.com/tidemill/tidemill/bridge/backup/vault"
+	"github.com/tidemill/tidemill/bridge/disk"
 	"github.com/tidemill/tidemill/bridge/speed/hold"
 )
 
@@ -66,7 +67,7 @@ func restore(ctx context.Context, c *call) error {
 	due := seldom(time.Second)
 	o.Progress = func(p backup.RestoreProgress) {
 		if due() {
-			fmt.Fprintf(c.stderr, "%s of %s: %s\n", sizeText(p.Done), sizeText(p.Total), printable(p.File))
+			fmt.Fprintf(c.stderr, "%s of %s: %s\n", disk.Text(p.Done), disk.Text(p.Total), printable(p.File))
 		}
 	}
 	began := time.Now()
@@ -132,7 +133,7 @@ func (c *call) printRestored(r *backup.Restored, o *backup.RestoreOptions, took 
 		did = "would be restored"
 	}
 	fmt.Fprintf(c.stdout, "backup %s %s to %s: %d files, %s, as the bridge was at %s\n", r.Info.ID, did, r.Dir, r.Files,
-		sizeText(r.Bytes), r.About.Cut.Local().Format(time.DateTime))
+		disk.Text(r.Bytes), r.About.Cut.Local().Format(time.DateTime))
 	if at := r.Revocations; !at.IsZero() {
 		fmt.Fprintf(c.stdout, "what was revoked is known up to %s, and not beyond\n", at.Local().Format(time.DateTime))
 	}
@@ -143,11 +144,11 @@ func (c *call) printRestored(r *backup.Restored, o *backup.RestoreOptions, took 
 		return nil
 	}
 	if r.Resume > 0 {
-		fmt.Fprintf(c.stdout, "%s of it were there from an earlier run\n", sizeText(r.Resume))
+		fmt.Fprintf(c.stdout, "%s of it were there from an earlier run\n", disk.Text(r.Resume))
 	}
 	fmt.Fprintf(c.stdout, "it took %s\n", took.Round(time.Millisecond))
 	if r.Stream != nil {
-		fmt.Fprintf(c.stdout, "the stream has %d records, %s\n", r.Stream.Records, sizeText(r.Stream.Bytes))
+		fmt.Fprintf(c.stdout, "the stream has %d records, %s\n", r.Stream.Records, disk.Text(r.Stream.Bytes))
 	}
 	for _, x := range r.Revoked {
 		fmt.Fprintln(c.stdout, "revoked since:", printable(x))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/backup"
+	"github.com/tidemill/tidemill/bridge/disk"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
@@ -40,10 +41,10 @@ func (c *call) printStatus(s *admin.Status) error {
 	line("up", "%s, since %s", time.Duration(s.Uptime), s.Started.Local().Format(time.DateTime))
 	line("data", "%s", s.Data)
 	if s.Room > 0 {
-		line("room", "%s of %s are free (%d %%)", sizeText(s.Free), sizeText(s.Room), s.Free*100/s.Room)
+		line("room", "%s of %s are free (%d %%)", disk.Text(s.Free), disk.Text(s.Room), s.Free*100/s.Room)
 	}
-	line("log", "%s; since the start %d records, %.1f a second, %s/s", sizeText(s.Log.Bytes), s.Log.Records,
-		s.Log.RecordsPerSecond, sizeText(int64(s.Log.BytesPerSecond)))
+	line("log", "%s; since the start %d records, %.1f a second, %s/s", disk.Text(s.Log.Bytes), s.Log.Records,
+		s.Log.RecordsPerSecond, disk.Text(int64(s.Log.BytesPerSecond)))
 	if x := s.Certificate; x != nil {
 		line("certificates", "%d days left of the first that ends, %s", x.Days, x.Of)
 	}
@@ -65,7 +66,7 @@ func backupText(s *backup.Status) string {
 	}
 	if l := s.Last; l != nil {
 		all = append(all, fmt.Sprintf("the last good one is %s old, %s of %s in %s",
-			time.Since(l.Time).Round(time.Second), l.ID, sizeText(l.Size), time.Duration(l.Took).Round(time.Second)))
+			time.Since(l.Time).Round(time.Second), l.ID, disk.Text(l.Size), time.Duration(l.Took).Round(time.Second)))
 	} else {
 		all = append(all, "none yet")
 	}

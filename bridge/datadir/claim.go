@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -76,18 +77,61 @@ func folder(dir string) error {
 // lock waits for the lock of dir in f, for claimWait at most; release closes f.
 func lock(dir string, f *os.File) (release func() error, err error) {
 	for by := time.Now().Add(claimWait); ; time.Sleep(20 * time.Millisecond) {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		ok, err := TryLock(f)
 		switch {
-		case err == nil:
+		case err != nil:
+			return nil, errors.Join(err, f.Close())
+		case ok:
 			return f.Close, nil
-		case errors.Is(err, syscall.EINTR):
-		case !errors.Is(err, syscall.EWOULDBLOCK):
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 		case time.Now().After(by):
 			err = fmt.Errorf("%s: another tidemill-bridge uses it; a data directory is for one", dir)
 			return nil, errors.Join(err, f.Close())
 		}
 	}
+}
+
+// TryLock takes the lock of an open file, which closing it gives back, and says
+// whether it has it: another one may.
+func TryLock(f *os.File) (ok bool, err error) {
+	for {
+		switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return false, nil
+		case !errors.Is(err, syscall.EINTR):
+			return false, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+	}
+}
+
+// InUse says whether a program holds the lock of dir.
+func InUse(dir string) bool {
+	_, ok, err := Hold(dir)
+	return err == nil && !ok
+}
+
+// Hold takes the lock of a data directory for what is done while no bridge runs, and
+// says whether it has it. It makes nothing.
+func Hold(dir string) (release func() error, ok bool, err error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR, 0)
+	if err != nil {
+		return nil, false, err
+	}
+	if ok, err = TryLock(f); !ok {
+		return nil, false, errors.Join(err, f.Close())
+	}
+	return f.Close, true, nil
+}
+
+// IDOf reads the identity of a data directory.
+func IDOf(dir string) (string, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, identityFile))
+	var is identity
+	if err == nil {
+		err = json.Unmarshal(raw, &is)
+	}
+	return is.ID, err
 }
 
 // Private makes a folder that only its owner may look into, or makes one so.

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/bounded"
 )
 
 // maxDeclaration bounds a file of bridge.d, our choice: 10,000 rules in one
@@ -105,10 +106,7 @@ func readRegular(path string) (doc []byte, modified time.Time, err error) {
 	if err := check(f.Stat()); err != nil { // it may have become another one
 		return nil, modified, err
 	}
-	doc, err = io.ReadAll(io.LimitReader(f, maxDeclaration+1))
-	if err == nil && len(doc) > maxDeclaration {
-		err = fmt.Errorf("it grows beyond %d bytes", maxDeclaration)
-	}
+	doc, err = bounded.ReadAll(f, maxDeclaration) // it may have grown
 	return doc, modified, err
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/deploy/await"
 	"github.com/tidemill/tidemill/shadow/service"
 )
 
@@ -180,10 +181,8 @@ func (b *bridge) again(cfg *config.Config) *bridge {
 
 func (b *bridge) eventually(what string, ok func() bool) {
 	b.t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			b.t.Fatalf("not in %v: %s\n%s", patience, what, b.log)
-		}
+	if !await.Holds(ok) {
+		b.t.Fatalf("not in %v: %s\n%s", await.Patience, what, b.log)
 	}
 }
 

@@ -1,13 +1,9 @@
 package server
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"io"
 	"math/big"
 	"net/http"
@@ -22,6 +18,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
 const lineTemplate = `{
@@ -78,26 +75,6 @@ func (d *device) ask(topic string, payload any, end string) (out map[string]any)
 	return out
 }
 
-// request is a PEM signing request and its key.
-func request(t *testing.T) (csr, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificateRequest(rand.Reader,
-		&x509.CertificateRequest{Subject: pkix.Name{CommonName: "press"}}, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalECPrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})),
-		string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}))
-}
-
 func text(v any) string { s, _ := v.(string); return s }
 
 // A device with a temporary claim becomes a thing, in JSON with a key of the
@@ -147,7 +124,8 @@ func TestClaimProvisioning(t *testing.T) {
 	press := b.connect(first, "press-1")
 
 	// In CBOR, with a key of its own: the next certificate of the same thing.
-	csr, key := request(t)
+	request, private := counterpart.SigningRequest(t)
+	csr, key := string(request), string(private)
 	made = d.ask("$aws/certificates/create-from-csr/cbor", map[string]string{"certificateSigningRequest": csr},
 		"/accepted")
 	if made["privateKey"] != nil {

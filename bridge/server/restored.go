@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/tidemill/tidemill/bridge/backup"
-	"github.com/tidemill/tidemill/bridge/backup/vault"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/speed/hold"
 )
@@ -13,8 +12,7 @@ import (
 func (a *assembly) openRevoker() error {
 	c := a.cfg.Backup
 	a.revocations = backup.NewRevoker(backup.RevokerOptions{Target: c.Target, Dir: a.cfg.DataDir,
-		Place: vault.TargetOptions{MaxBandwidth: int64(c.MaxBandwidth), Region: c.Region, EndpointURL: c.EndpointURL,
-			Profile: c.Profile, RoleARN: c.RoleARN},
+		Place:    a.backupSettings().Place,
 		Registry: a.registry, Key: a.pki.RevocationKey(),
 		Keys: func() (map[string]pki.AccessKey, error) {
 			files, err := a.pki.ReadAccess()

@@ -16,9 +16,17 @@ const Patience = time.Minute
 // what did not come.
 func True(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	if !Holds(ok) {
+		t.Fatalf("not in %v: %s", Patience, what)
+	}
+}
+
+// Holds is True for a test that has more to say of what did not come.
+func Holds(ok func() bool) bool {
 	for end := time.Now().Add(Patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not in %v: %s", Patience, what)
+			return false
 		}
 	}
+	return true
 }

@@ -37,26 +37,6 @@ const ownPolicy = `{"Version":"2012-10-17","Statement":[
 {"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:eu-local-1:000000000000:client/${iot:Connection.Thing.ThingName}"},
 {"Effect":"Allow","Action":"iot:Publish","Resource":"arn:aws:iot:eu-local-1:000000000000:topic/dt/${iot:Connection.Thing.ThingName}/*"}]}`
 
-// newRequest is a key and a signing request for it, in PEM.
-func newRequest(t *testing.T) (request, key []byte) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificateRequest(rand.Reader,
-		&x509.CertificateRequest{Subject: pkix.Name{CommonName: "press"}}, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalECPrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})
-}
-
 // identityOf writes what a device shows into a folder.
 func (f *fleet) identityOf(id, cert, key string) identity {
 	f.t.Helper()
@@ -153,7 +133,7 @@ func TestAWSCLITemplates(t *testing.T) {
 	mu.Unlock()
 
 	// RegisterThing, by the operator.
-	csr, key := newRequest(t)
+	csr, key := counterpart.SigningRequest(t)
 	bulk := `{"Parameters":{"ThingName":{"Type":"String"},"CSR":{"Type":"String"}},"Resources":{
 "thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"ThingName"}}},
 "certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateSigningRequest":{"Ref":"CSR"}}},
@@ -206,7 +186,7 @@ func TestPythonClaim(t *testing.T) {
 	f.must(json.Unmarshal([]byte(shell.says("expiration", "create-provisioning-claim", "--template-name", "fleet")),
 		&claim))
 	op := f.identityOf("claim", claim.CertificatePem, claim.KeyPair.PrivateKey)
-	csr, key := newRequest(t)
+	csr, key := counterpart.SigningRequest(t)
 	f.must(os.WriteFile(filepath.Join(op.dir, "csr.pem"), csr, 0o600))
 	f.must(os.WriteFile(filepath.Join(op.dir, "csr-key.pem"), key, 0o600))
 	for _, v := range []string{"claim-v2-mqtt3", "claim-v2-mqtt5"} {

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -125,7 +124,7 @@ func New(db *bbolt.DB) (*Store, error) {
 				return err
 			}
 		}
-		return tx.Bucket(meta).Put(keyFormat, strconv.AppendUint(nil, FormatNumber, 10))
+		return tx.Bucket(meta).Put(keyFormat, format.Text(FormatNumber))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("boltstore: make buckets: %w", err)
@@ -146,14 +145,14 @@ func checkFormat(tx *bbolt.Tx) error {
 // of format 1, the first.
 func formatOf(tx *bbolt.Tx) (uint64, error) {
 	b := tx.Bucket(meta)
-	if b == nil || b.Get(keyFormat) == nil {
+	if b == nil {
 		return 1, nil
 	}
-	has, err := strconv.ParseUint(string(b.Get(keyFormat)), 10, 32)
+	has, err := format.Parse(b.Get(keyFormat))
 	if err != nil {
-		return 0, fmt.Errorf("%w: format %q", boltfile.ErrDamaged, b.Get(keyFormat))
+		return 0, fmt.Errorf("%w: %w", boltfile.ErrDamaged, err)
 	}
-	return has, nil
+	return max(has, 1), nil
 }
 
 // Format returns the number of the file at path, which Open brings to FormatNumber.

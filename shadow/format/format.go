@@ -16,10 +16,26 @@ package format
 import (
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 // ErrNewer marks data that a newer version wrote.
 var ErrNewer = errors.New("a newer version wrote it; start that version, or restore what was there before it")
+
+// Text is a number as a store keeps it.
+func Text(n uint64) []byte { return strconv.AppendUint(nil, n, 10) }
+
+// Parse reads what a store keeps; 0 of nil, of a store that has no number.
+func Parse(text []byte) (uint64, error) {
+	if text == nil {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(string(text), 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("format %q", text)
+	}
+	return n, nil
+}
 
 // Check returns an error with ErrNewer, which names both numbers, if data have a
 // higher number than the program knows.

@@ -24,6 +24,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/bounded"
 )
 
 // Errors of this package; match with errors.Is.
@@ -170,9 +172,8 @@ func getSmall(ctx context.Context, t Target, name string, most int64) (data []by
 		return nil, err
 	}
 	defer r.Close()
-	data, err = io.ReadAll(io.LimitReader(r, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("%s: %w: more than %d bytes", name, ErrDamaged, most)
+	if data, err = bounded.ReadAll(r, most); errors.Is(err, bounded.ErrTooLong) {
+		err = fmt.Errorf("%s: %w: %w", name, ErrDamaged, err)
 	}
 	return data, err
 }

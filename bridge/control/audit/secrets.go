@@ -1,13 +1,13 @@
 package audit
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/secretname"
+	"github.com/tidemill/tidemill/shadow"
 )
 
 // notKept stands where a secret was.
@@ -62,10 +62,8 @@ func HiddenRecord(text []byte) []byte {
 }
 
 func (c cleaner) document(doc json.RawMessage) json.RawMessage {
-	dec := json.NewDecoder(bytes.NewReader(doc))
-	dec.UseNumber() // as they are written
-	var v any
-	if dec.Decode(&v) != nil {
+	v, err := shadow.Parse(doc)
+	if err != nil {
 		return nil
 	}
 	out, changed := c.clean(v)

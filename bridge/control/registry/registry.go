@@ -33,7 +33,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -228,7 +227,7 @@ func prepare(e table.Engine) error {
 				return err
 			}
 		}
-		return tx.Table(bMeta).Put(keyFormat, strconv.AppendUint(nil, FormatNumber, 10))
+		return tx.Table(bMeta).Put(keyFormat, format.Text(FormatNumber))
 	})
 }
 
@@ -254,13 +253,9 @@ func formatOf(tx table.Tx) (uint64, error) {
 	if !tx.Has(bMeta) {
 		return 0, nil
 	}
-	meta := tx.Table(bMeta)
-	if meta.Get(keyFormat) == nil {
-		return 0, nil
-	}
-	n, err := strconv.ParseUint(string(meta.Get(keyFormat)), 10, 32)
+	n, err := format.Parse(tx.Table(bMeta).Get(keyFormat))
 	if err != nil {
-		return 0, fmt.Errorf("%w: format %q", ErrCorrupt, meta.Get(keyFormat))
+		return 0, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return n, nil
 }

@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/arn"
+	"github.com/tidemill/tidemill/bridge/bounded"
 )
 
 const (
@@ -167,14 +167,15 @@ func (c *Client) call(ctx context.Context, at string, text []byte) ([]byte, erro
 		return nil, keepURL(err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	answer, err := bounded.ReadAll(resp.Body, maxAnswer)
+	long := errors.Is(err, bounded.ErrTooLong)
 	switch {
-	case err != nil:
+	case err != nil && !long:
 		return nil, err
 	case resp.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("it answers %s", resp.Status)
-	case len(answer) > maxAnswer:
-		return nil, fmt.Errorf("its answer has more than %d bytes", maxAnswer)
+	case long:
+		return nil, fmt.Errorf("its answer: %w", err)
 	}
 	return answer, nil
 }

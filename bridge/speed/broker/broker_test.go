@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -147,15 +148,6 @@ func runTo(t *testing.T, o Options, take Handler) *Broker {
 	return b
 }
 
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("no %s", what)
-		}
-	}
-}
-
 // PUBACKs come when a message is done and in the order of arrival; one that
 // could not be taken has none, and comes again.
 func TestAcknowledgedWhenDone(t *testing.T) {
@@ -191,8 +183,8 @@ func TestAcknowledgedWhenDone(t *testing.T) {
 			defer mu.Unlock()
 			dones[string(m.Payload)] = done
 		})
-	eventually(t, "third message", func() bool { return took("three") != nil })
-	eventually(t, "subscription", func() bool { return b.Ready() == nil })
+	await.True(t, "third message", func() bool { return took("three") != nil })
+	await.True(t, "subscription", func() bool { return b.Ready() == nil })
 	took("two")(nil)
 	select {
 	case id := <-acks:
@@ -214,7 +206,7 @@ func TestAcknowledgedWhenDone(t *testing.T) {
 		t.Errorf("%d was acknowledged", id)
 	default:
 	}
-	eventually(t, "counts", func() bool {
+	await.True(t, "counts", func() bool {
 		s := b.Stats()
 		return s.Received == 3 && s.Acked == 2 && s.NotTaken == 1 && s.Unacked == 0 && s.Connected == 2 && s.Wanted == 2
 	})
@@ -235,7 +227,7 @@ func TestBounds(t *testing.T) {
 	}}})
 	b := runTo(t, Options{URL: url, Filters: []string{"#"}, Connections: 1, MaxInflight: 5, MaxPayload: 100},
 		func(_ *message.Message, done func(error)) { held <- done })
-	eventually(t, "five messages", func() bool { return len(held) == 5 })
+	await.True(t, "five messages", func() bool { return len(held) == 5 })
 	time.Sleep(50 * time.Millisecond)
 	if n := len(held); n != 5 {
 		t.Errorf("%d messages are under way, want 5", n)
@@ -243,7 +235,7 @@ func TestBounds(t *testing.T) {
 	for range 50 {
 		(<-held)(nil)
 	}
-	eventually(t, "all acknowledged", func() bool { s := b.Stats(); return s.Acked == 51 && s.TooLarge == 1 })
+	await.True(t, "all acknowledged", func() bool { s := b.Stats(); return s.Acked == 51 && s.TooLarge == 1 })
 }
 
 // What was not acknowledged is published again, in order, by the next
@@ -332,7 +324,7 @@ func TestQueueEnds(t *testing.T) {
 	defer cancel()
 	sent := make(chan error, 1)
 	go func() { sent <- b.Send(ctx) }()
-	eventually(t, "a refusal", func() bool { return strings.Contains(fmt.Sprint(b.Ready()), "refused") })
+	await.True(t, "a refusal", func() bool { return strings.Contains(fmt.Sprint(b.Ready()), "refused") })
 	cancel()
 	if err := <-sent; err != nil {
 		t.Error(err)
@@ -394,7 +386,7 @@ func TestSubscriptionRefused(t *testing.T) {
 		}
 	}}})
 	b := run(t, Options{URL: url, Filters: []string{"a"}, Connections: 1})
-	eventually(t, "refusal", func() bool {
+	await.True(t, "refusal", func() bool {
 		err := b.Ready()
 		return err != nil && strings.Contains(err.Error(), "refused the subscription $share/g/a")
 	})
@@ -434,7 +426,7 @@ func TestSubscriptionsAreAnsweredOneByOne(t *testing.T) {
 				}
 			}}})
 			b := run(t, Options{URL: url, Filters: []string{"a"}, Connections: 1})
-			eventually(t, c.want, func() bool {
+			await.True(t, c.want, func() bool {
 				err := b.Ready()
 				return err != nil && strings.Contains(err.Error(), c.want)
 			})
@@ -507,7 +499,7 @@ func TestRetainedCopies(t *testing.T) {
 			topics <- m.Topic
 			done(nil)
 		})
-	eventually(t, "acknowledgements", func() bool { return b.Stats().Acked == 4 })
+	await.True(t, "acknowledgements", func() bool { return b.Stats().Acked == 4 })
 	if x, y := <-topics, <-topics; x != "b" || y != "$aws/b" || len(topics) != 0 || b.Stats().Copies != 2 {
 		t.Errorf("took %s, %s and %d others; %+v", x, y, len(topics), b.Stats())
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/strictjson"
+	"github.com/tidemill/tidemill/shadow"
 )
 
 // A named document is the payload of a rule and the name that stands beside it, "" for
@@ -78,10 +79,8 @@ func ofResource(properties []byte) (n named, err error) {
 			return n, fmt.Errorf("Properties.%.100s: unknown member; take it out", name)
 		}
 	}
-	var payload any
-	dec := json.NewDecoder(strings.NewReader(string(members["TopicRulePayload"])))
-	dec.UseNumber()
-	if dec.Decode(&payload) != nil {
+	payload, err := shadow.Parse(members["TopicRulePayload"])
+	if err != nil {
 		return n, errors.New("Properties.TopicRulePayload: missing")
 	}
 	n.doc, err = json.Marshal(asAPI(payload))

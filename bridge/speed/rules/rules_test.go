@@ -435,7 +435,7 @@ func TestStopDuringACall(t *testing.T) {
 		start := func() {
 			r = newRig(t, fs)
 			rule, err := (&Compiler{Catalog: r,
-				Services: &iotsql.Services{Shadows: shadow(func(ctx context.Context) ([]byte, error) {
+				Services: &iotsql.Services{Shadows: shadowFunc(func(ctx context.Context) ([]byte, error) {
 					if !answers {
 						<-ctx.Done()
 					}
@@ -462,9 +462,9 @@ func TestStopDuringACall(t *testing.T) {
 	})
 }
 
-type shadow func(context.Context) ([]byte, error)
+type shadowFunc func(context.Context) ([]byte, error)
 
-func (f shadow) Shadow(ctx context.Context, _, _ string) ([]byte, error) { return f(ctx) }
+func (f shadowFunc) Shadow(ctx context.Context, _, _ string) ([]byte, error) { return f(ctx) }
 
 // What is evaluated while a commit is under way is counted, though nothing
 // follows it.

@@ -3,7 +3,6 @@
 package firehose
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire/shape"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/control"
+	"github.com/tidemill/tidemill/shadow"
 )
 
 const (
@@ -109,10 +109,8 @@ func changes(s *control.Service, op wire.Operation) wire.Operation {
 // asked is the document of a request as it is kept: without passwords, tokens, keys, the
 // values that each request of an HTTP endpoint has, and what is behind ? in a URL.
 func asked(r *wire.Request) any {
-	var v any
-	dec := json.NewDecoder(bytes.NewReader(r.Body))
-	dec.UseNumber()
-	if dec.Decode(&v) != nil {
+	v, err := shadow.Parse(r.Body)
+	if err != nil {
 		return nil
 	}
 	text, err := json.Marshal(withoutQueries(v))
@@ -147,10 +145,8 @@ func hidden(v map[string]any) map[string]any {
 	if err != nil {
 		return nil
 	}
-	var out map[string]any
-	dec := json.NewDecoder(bytes.NewReader(audit.Hidden(text)))
-	dec.UseNumber()
-	if dec.Decode(&out) != nil {
+	out, err := shadow.ParseObject(audit.Hidden(text))
+	if err != nil {
 		return nil
 	}
 	return out

@@ -70,6 +70,8 @@ type Options struct {
 	Measures func(ctx context.Context, database, table string, all []action.Measure) error
 	// Limit is of one Send; 0: 30 s.
 	Limit time.Duration
+
+	plain *http.Client // New's, where HTTP is nil
 }
 
 // An Invoker runs functions of the bridge's own.
@@ -118,6 +120,9 @@ func (s *Set) Close() error {
 func New(o Options) *Set {
 	if o.Limit == 0 {
 		o.Limit = standardLimit
+	}
+	if o.HTTP == nil {
+		o.plain = awsapi.NewHTTP()
 	}
 	s := &Set{senders: map[string]*sender{}, database: o.Postgres, web: o.Web}
 	add := func(kind string, deliveries, bytes int, f do) {
@@ -324,7 +329,7 @@ func (o *Options) web() *http.Client {
 	if o.HTTP != nil {
 		return o.HTTP
 	}
-	return awsapi.HTTP()
+	return o.plain
 }
 
 // webOfRules is the client of URLs that rules name.

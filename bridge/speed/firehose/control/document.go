@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,17 +8,11 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/secretname"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
+	"github.com/tidemill/tidemill/shadow"
 )
 
 // A block is a part of a document.
 type block = map[string]any
-
-func decode(raw []byte) (b block, err error) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	err = dec.Decode(&b)
-	return b, err
-}
 
 const (
 	createSuffix   = "DestinationConfiguration" // after the kind, when it is made
@@ -37,7 +30,7 @@ var (
 
 // described is the one destination of a configuration as DescribeDeliveryStream has it.
 func described(c *firehose.Config) (block, error) {
-	doc, err := decode([]byte(c.Document.Reveal()))
+	doc, err := shadow.ParseObject([]byte(c.Document.Reveal()))
 	if err != nil {
 		return nil, fmt.Errorf("delivery stream %s: its document: %w", c.Name, err)
 	}
@@ -128,11 +121,11 @@ func fill(d block, c *firehose.Config) {
 // updated is a document after UpdateDestination: what it gives of the same
 // destination is put over what is there, another one takes its place.
 func updated(document, update []byte) (json.RawMessage, error) {
-	doc, err := decode(document)
+	doc, err := shadow.ParseObject(document)
 	if err != nil {
 		return nil, err
 	}
-	change, err := decode(update)
+	change, err := shadow.ParseObject(update)
 	if err != nil {
 		return nil, err
 	}

@@ -9,17 +9,17 @@
 package partition
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/big"
 	"strconv"
 	"sync"
 
 	"github.com/itchyny/gojq"
+
+	"github.com/tidemill/tidemill/shadow"
 )
 
 // Bounds of queries and what they give.
@@ -107,9 +107,9 @@ var errBudget = fmt.Errorf("the query took more than %d steps", maxSteps)
 // Eval returns the partition keys of a record, which is one JSON value. A key
 // whose value is null, a list or an object is an error.
 func (q *Query) Eval(record []byte) (map[string]string, error) {
-	v, err := decode(record)
+	v, err := shadow.Parse(record)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the record is not JSON: %w", err)
 	}
 	p, _ := q.ready.Get().(*program)
 	if p == nil {
@@ -143,18 +143,6 @@ func (q *Query) Eval(record []byte) (map[string]string, error) {
 		}
 	}
 	return keys, nil
-}
-
-func decode(record []byte) (v any, err error) {
-	dec := json.NewDecoder(bytes.NewReader(record))
-	dec.UseNumber()
-	if err := dec.Decode(&v); err != nil {
-		return nil, errors.New("the record is not JSON")
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("the record has more than one JSON value")
-	}
-	return v, nil
 }
 
 // text is the value of a partition key as it stands in a prefix.

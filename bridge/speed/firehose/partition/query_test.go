@@ -43,7 +43,7 @@ func TestEval(t *testing.T) {
 		{`{a: .a}`, `{"a":""}`, "empty"},
 		{`{a: .a}`, `[1]`, "query"},
 		{`{a: .a}`, `no`, "not JSON"},
-		{`{a: .a}`, `{"a":1}{"a":2}`, "more than one"},
+		{`{a: .a}`, `{"a":1}{"a":2}`, "text after the value"},
 		{`{a: .a}`, ``, "not JSON"},
 		{`.a`, `{"a":"x"}`, "no object"},
 		{`{a: 1} | select(.b)`, `{}`, "nothing"},

@@ -43,17 +43,17 @@ func (a *asking) Do(r *http.Request) (*http.Response, error) {
 		return nil, errors.Join(fmt.Errorf("%w: %d bytes, want at most %d", errAnswer, resp.ContentLength, a.most),
 			resp.Body.Close())
 	}
-	resp.Body = &bounded{resp.Body, a.most, a.most}
+	resp.Body = &boundedBody{resp.Body, a.most, a.most}
 	return resp, nil
 }
 
-// bounded is a body that fails where it becomes too long.
-type bounded struct {
+// boundedBody is a body that fails where it becomes too long.
+type boundedBody struct {
 	io.ReadCloser
 	left, most int64
 }
 
-func (b *bounded) Read(p []byte) (int, error) {
+func (b *boundedBody) Read(p []byte) (int, error) {
 	if int64(len(p)) > b.left+1 {
 		p = p[:b.left+1]
 	}

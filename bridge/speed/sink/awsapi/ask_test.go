@@ -21,7 +21,7 @@ func TestAsking(t *testing.T) {
 	}))
 	defer s.Close()
 	for _, path := range []string{"/xxxx", "/xxxxx", "/xxxx?flush", "/xxxxx?flush"} {
-		for _, client := range []aws.HTTPClient{http.DefaultClient, HTTP()} {
+		for _, client := range []aws.HTTPClient{http.DefaultClient, NewHTTP()} {
 			r, err := http.NewRequest(http.MethodGet, s.URL+path, nil)
 			if err != nil {
 				t.Fatal(err)

@@ -95,18 +95,18 @@ const (
 	answerLimit = time.Minute
 )
 
-var plain = noRedirects(&http.Transport{
-	Proxy:                 http.ProxyFromEnvironment,
-	DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-	ForceAttemptHTTP2:     true,
-	MaxIdleConnsPerHost:   connections,
-	IdleConnTimeout:       90 * time.Second,
-	TLSHandshakeTimeout:   10 * time.Second,
-	ResponseHeaderTimeout: answerLimit,
-})
-
-// HTTP is a client for what the SDK does not call, with the bounds of Once.
-func HTTP() *http.Client { return plain }
+// NewHTTP returns a client for what the SDK does not call, with the bounds of Once.
+func NewHTTP() *http.Client {
+	return noRedirects(&http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   connections,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: answerLimit,
+	})
+}
 
 func noRedirects(t http.RoundTripper) *http.Client {
 	return &http.Client{Transport: t,

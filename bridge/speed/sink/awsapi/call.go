@@ -6,13 +6,14 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go"
+
+	"github.com/tidemill/tidemill/bridge/bounded"
 )
 
 // A Service is one of AWS's, of which the bridge needs an operation or two. The
@@ -40,6 +41,9 @@ const maxAnswer = 1 << 20
 
 // Caller returns one by a configuration, as of Once. Nothing is asked.
 func (s Service) Caller(c aws.Config) *Caller {
+	if c.HTTPClient == nil {
+		c.HTTPClient = NewHTTP()
+	}
 	a := &Caller{service: s, c: c}
 	endpoint, err := s.endpoint(c)
 	if err == nil {
@@ -119,21 +123,14 @@ func (a *Caller) post(ctx context.Context, path string, head http.Header, body [
 	if err := Sign(ctx, a.c, a.service.Name, r, body); err != nil {
 		return nil, nil, err
 	}
-	var client aws.HTTPClient = HTTP()
-	if a.c.HTTPClient != nil {
-		client = a.c.HTTPClient
-	}
-	resp, err := client.Do(r)
+	resp, err := a.c.HTTPClient.Do(r)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	answer, err := bounded.ReadAll(resp.Body, most)
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, nil, refusal(resp, answer)
-	}
-	if err == nil && int64(len(answer)) > most {
-		err = errAnswer
 	}
 	return answer, resp.Header, err
 }

@@ -1,7 +1,6 @@
 package dynamodb
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/cockroachdb/apd/v3"
+
+	"github.com/tidemill/tidemill/shadow"
 )
 
 // Limits of an item (DynamoDB developer guide, quotas).
@@ -50,10 +51,8 @@ type KeyAttribute struct {
 // booleans, null, lists and maps. A key attribute of type binary is base64 in a
 // string. An error says that the table could never take it.
 func (s Schema) Parse(doc []byte) (*Item, error) {
-	dec := json.NewDecoder(bytes.NewReader(doc))
-	dec.UseNumber()
-	var object map[string]any
-	if err := dec.Decode(&object); err != nil || object == nil || len(bytes.TrimSpace(doc[dec.InputOffset():])) > 0 {
+	object, malformed := shadow.ParseObject(doc)
+	if malformed != nil {
 		return nil, errors.New("want one JSON object")
 	}
 	it := &Item{attributes: make(map[string]types.AttributeValue, len(object))}

@@ -29,6 +29,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/bounded"
+	"github.com/tidemill/tidemill/bridge/disk"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 )
 
@@ -102,7 +104,10 @@ func Open(dir string, o Options) (*Store, error) {
 		o.Now = time.Now
 	}
 	if o.Free == nil {
-		o.Free = free
+		o.Free = func(dir string) (int64, error) {
+			free, _, err := disk.Free(dir)
+			return free, err
+		}
 	}
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("objects: %w", err)
@@ -188,11 +193,7 @@ func (s *Store) Get(ctx context.Context, bucket, key string, most int) (data []b
 		return nil, "", err
 	}
 	defer o.Close()
-	data, err = io.ReadAll(io.LimitReader(o, int64(most)+1))
-	if err == nil && len(data) > most {
-		err = fmt.Errorf("more than %d bytes", most)
-	}
-	if err != nil {
+	if data, err = bounded.ReadAll(o, int64(most)); err != nil {
 		return nil, "", fmt.Errorf("object %s/%s: %w", bucket, key, err)
 	}
 	return data, fmt.Sprintf("%x", sha256.Sum256(data)), nil

@@ -1,10 +1,7 @@
 package objects
 
 import (
-	"errors"
 	"fmt"
-
-	"golang.org/x/sys/unix"
 )
 
 // A promise is room that a Writer will need. Many Writers are open at once, and
@@ -96,15 +93,4 @@ func (w *Writer) release() {
 		delete(p.held, w.bucket)
 	}
 	w.held = 0
-}
-
-// free asks statfs(2).
-func free(dir string) (int64, error) {
-	var st unix.Statfs_t
-	for {
-		err := unix.Statfs(dir, &st)
-		if err == nil || !errors.Is(err, unix.EINTR) {
-			return int64(st.Bavail) * st.Bsize, err
-		}
-	}
 }

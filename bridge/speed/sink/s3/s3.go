@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/tidemill/tidemill/bridge/bounded"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 )
 
@@ -99,9 +100,6 @@ func (s *Store) Get(ctx context.Context, bucket, key string, most int) (data []b
 		return nil, "", err
 	}
 	defer out.Body.Close()
-	data, err = io.ReadAll(io.LimitReader(out.Body, int64(most)+1))
-	if err == nil && len(data) > most {
-		err = fmt.Errorf("more than %d bytes", most)
-	}
+	data, err = bounded.ReadAll(out.Body, int64(most))
 	return data, aws.ToString(out.ETag), err
 }

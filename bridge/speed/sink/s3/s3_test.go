@@ -11,23 +11,17 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/tidemill/tidemill/deploy/counterpart"
 )
-
-// silent takes a request and never answers.
-type silent struct{}
-
-// RoundTrip implements http.RoundTripper.
-func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
-	<-r.Context().Done()
-	return nil, context.Cause(r.Context())
-}
 
 // A store that does not answer ends a call in the time that its bytes may take.
 func TestCallsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(aws.Config{Region: "r", BaseEndpoint: aws.String("http://s3.test"),
 			Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
-			Retryer:     func() aws.Retryer { return aws.NopRetryer{} }, HTTPClient: &http.Client{Transport: silent{}}})
+			Retryer:     func() aws.Retryer { return aws.NopRetryer{} },
+			HTTPClient:  &http.Client{Transport: counterpart.Silent{}}})
 		began := time.Now()
 		err := s.Put(t.Context(), "bucket", "key", func(w io.Writer) error {
 			_, err := w.Write(make([]byte, 1<<20))

@@ -7,20 +7,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/tidemill/tidemill/deploy/counterpart"
 )
-
-type silent struct{}
-
-// RoundTrip implements http.RoundTripper.
-func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
-	<-r.Context().Done()
-	return nil, context.Cause(r.Context())
-}
 
 // A search that does not answer ends a request after Timeout.
 func TestRequestsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := New(Options{URL: "http://search.test", HTTP: &http.Client{Transport: silent{}}})
+		c := New(Options{URL: "http://search.test", HTTP: &http.Client{Transport: counterpart.Silent{}}})
 		doc := &Document{Index: "i", ID: "1", Source: []byte("{}")}
 		began := time.Now()
 		if err := c.Put(t.Context(), doc); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != timeout {

@@ -1,15 +1,15 @@
 package sns
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tidemill/tidemill/shadow"
 )
 
 // maxFilter is the most bytes of a filter policy (SNS developer guide, filter policy
@@ -49,31 +49,15 @@ func ParseFilter(doc []byte) (*Filter, error) {
 	if len(doc) > maxFilter {
 		return nil, fmt.Errorf("filter policy of %d bytes, want at most %d", len(doc), maxFilter)
 	}
-	v, err := decode(doc)
+	o, err := shadow.ParseObject(doc)
 	if err != nil {
 		return nil, err
-	}
-	o, ok := v.(map[string]any)
-	if !ok {
-		return nil, errors.New("want an object")
 	}
 	n, err := parseNode(o, "", 0)
 	return &Filter{n}, err
 }
 
 // decode reads one JSON value, whose numbers keep their digits.
-func decode(doc []byte) (v any, err error) {
-	d := json.NewDecoder(bytes.NewReader(doc))
-	d.UseNumber()
-	if err := d.Decode(&v); err != nil {
-		return nil, err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("bytes behind the JSON")
-	}
-	return v, nil
-}
-
 func parseNode(o map[string]any, at string, depth int) (n node, err error) {
 	if len(o) == 0 || depth > maxNesting {
 		return n, fmt.Errorf("%s: an object of no members, or %d in each other", at, depth)
@@ -259,12 +243,8 @@ func numeric(v any) (condition, error) {
 // Match says whether a message is one that the subscriber gets. One that is no JSON
 // object is none.
 func (f *Filter) Match(message []byte) bool {
-	v, err := decode(message)
-	if err != nil {
-		return false
-	}
-	o, ok := v.(map[string]any)
-	return ok && f.all.match(o)
+	o, err := shadow.ParseObject(message)
+	return err == nil && f.all.match(o)
 }
 
 func (n *node) match(o map[string]any) bool {
