@@ -78,6 +78,3 @@ func (e Entry) fits(name string) bool {
 	ok, _ := path.Match(e.Name, strings.TrimSuffix(name, "/"))
 	return ok
 }
-
-// Contents lists all that there is in a data directory, for what tells of it.
-func Contents() []Entry { return contents }

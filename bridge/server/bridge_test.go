@@ -343,3 +343,7 @@ func (d *device) next() string {
 		return ""
 	}
 }
+
+// MQTTAddr is where devices connect, once Listen returned; there must be no
+// broker.
+func (s *Server) MQTTAddr() net.Addr { return s.mqtt.Addr() }

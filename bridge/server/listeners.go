@@ -142,10 +142,6 @@ func address(l net.Listener) string {
 	return l.Addr().String()
 }
 
-// MQTTAddr is where devices connect, once Listen returned; there must be no
-// broker.
-func (s *Server) MQTTAddr() net.Addr { return s.mqtt.Addr() }
-
 // listensAt says whether the bridge itself listens at a port.
 func (s *Server) listensAt(port uint16) bool {
 	for _, at := range []string{address(s.mqtt), s.httpsAddr(), address(s.admin)} {

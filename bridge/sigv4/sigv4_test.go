@@ -510,3 +510,36 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	}
 }
+
+// verify is Begin and Check. It reads the body, at most maxBody bytes of it, and
+// leaves in r.Body one that gives the same bytes again.
+func (v *Verifier) verify(r *http.Request, maxBody int64) (Identity, error) {
+	sig, id, err := v.Begin(r)
+	if err != nil {
+		return id, err
+	}
+	body, err := readBody(r, maxBody)
+	if err != nil {
+		return id, err
+	}
+	return id, sig.Check(body)
+}
+
+// readBody takes the body out of r and puts it back.
+func readBody(r *http.Request, limit int64) ([]byte, error) {
+	if r.Body == nil {
+		return nil, nil
+	}
+	if r.ContentLength > limit {
+		return nil, fmt.Errorf("%w: %d bytes, want at most %d", ErrTooLarge, r.ContentLength, limit)
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	if int64(len(body)) > limit {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return body, nil
+}

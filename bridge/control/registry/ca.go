@@ -69,14 +69,6 @@ func (t *Tx) RegistrationCode() (string, error) {
 	return code, t.tx.Table(bMeta).Put(keyRegistrationCode, []byte(code))
 }
 
-// deleteRegistrationCode forgets the code: the next one is another.
-func (t *Tx) deleteRegistrationCode() error {
-	if t.tx.Table(bMeta).Get(keyRegistrationCode) == nil {
-		return fmt.Errorf("registration code: %w", ErrNotFound)
-	}
-	return t.tx.Table(bMeta).Delete(keyRegistrationCode)
-}
-
 // RegisterCA registers a certificate authority. A certificate that is none, or
 // not valid now, or a verification certificate that does not verify it is
 // ErrInvalid; one that is there ErrExists; more than maxCAs of one name ErrLimit.

@@ -108,8 +108,7 @@ func TestRegisterCA(t *testing.T) {
 		return text
 	}
 	stale := verification(ca)
-	try(t, r, "forget the code", nil, (*Tx).deleteRegistrationCode)
-	try(t, r, "forget it again", ErrNotFound, (*Tx).deleteRegistrationCode)
+	try(t, r, "forget the code", nil, func(tx *Tx) error { return tx.tx.Table(bMeta).Delete(keyRegistrationCode) })
 	good := verification(ca)
 	for what, in := range map[string]NewCA{
 		"no verification":   {Certificate: ca.pem()},
@@ -473,4 +472,37 @@ func BenchmarkImportCRL(b *testing.B) {
 	for b.Loop() {
 		update(b, r, func(tx *Tx) error { _, err := tx.ImportCRL(raw); return err })
 	}
+}
+
+// transferCertificate makes an INACTIVE certificate (else ErrConflict) with
+// nothing attached (else ErrInUse) PENDING_TRANSFER.
+func (t *Tx) transferCertificate(id string) error {
+	c, err := t.Certificate(id)
+	switch {
+	case err != nil:
+		return err
+	case c.Status != Inactive:
+		return fmt.Errorf("certificate %s is %s, want INACTIVE: %w", id, c.Status, ErrConflict)
+	case t.anyLink(bCertPolicies, id) || t.anyLink(bCertThings, id):
+		return inUse("certificate "+id, append(each("policy ", t.links(bCertPolicies, id)),
+			each("thing ", t.links(bCertThings, id))...))
+	}
+	return t.putStatus(&c, PendingTransfer)
+}
+
+// endTransfer ends a transfer: with ACTIVE or INACTIVE when it is accepted, with
+// INACTIVE when it is cancelled or rejected. A certificate that is not
+// PENDING_TRANSFER is ErrConflict.
+func (t *Tx) endTransfer(id string, status Status) error {
+	if status != Active && status != Inactive {
+		return fmt.Errorf("certificate status %q: %w: want ACTIVE or INACTIVE", status, ErrInvalid)
+	}
+	c, err := t.Certificate(id)
+	switch {
+	case err != nil:
+		return err
+	case c.Status != PendingTransfer:
+		return fmt.Errorf("certificate %s is %s, want PENDING_TRANSFER: %w", id, c.Status, ErrConflict)
+	}
+	return t.putStatus(&c, status)
 }

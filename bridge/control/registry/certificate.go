@@ -242,39 +242,6 @@ func (t *Tx) putStatus(c *Certificate, status Status) error {
 	return t.put(bCertificates, c.ID, c)
 }
 
-// transferCertificate makes an INACTIVE certificate (else ErrConflict) with
-// nothing attached (else ErrInUse) PENDING_TRANSFER.
-func (t *Tx) transferCertificate(id string) error {
-	c, err := t.Certificate(id)
-	switch {
-	case err != nil:
-		return err
-	case c.Status != Inactive:
-		return fmt.Errorf("certificate %s is %s, want INACTIVE: %w", id, c.Status, ErrConflict)
-	case t.anyLink(bCertPolicies, id) || t.anyLink(bCertThings, id):
-		return inUse("certificate "+id, append(each("policy ", t.links(bCertPolicies, id)),
-			each("thing ", t.links(bCertThings, id))...))
-	}
-	return t.putStatus(&c, PendingTransfer)
-}
-
-// endTransfer ends a transfer: with ACTIVE or INACTIVE when it is accepted, with
-// INACTIVE when it is cancelled or rejected. A certificate that is not
-// PENDING_TRANSFER is ErrConflict.
-func (t *Tx) endTransfer(id string, status Status) error {
-	if status != Active && status != Inactive {
-		return fmt.Errorf("certificate status %q: %w: want ACTIVE or INACTIVE", status, ErrInvalid)
-	}
-	c, err := t.Certificate(id)
-	switch {
-	case err != nil:
-		return err
-	case c.Status != PendingTransfer:
-		return fmt.Errorf("certificate %s is %s, want PENDING_TRANSFER: %w", id, c.Status, ErrConflict)
-	}
-	return t.putStatus(&c, status)
-}
-
 // DeleteCertificate forgets a certificate that is not ACTIVE (else
 // ErrConflict) and has no policy or thing attached (else ErrInUse, unless
 // force detaches them).

@@ -389,3 +389,8 @@ func TestTooMuchToTell(t *testing.T) {
 		{"room", thing("c"), nil},
 	})
 }
+
+// typeThings lists the things of a type; see Things for paging.
+func (t *Tx) typeThings(name, after string, n int) (page []string, next string) {
+	return t.pageLinks(bTypeThings, name, after, n)
+}

@@ -144,11 +144,6 @@ func (t *Tx) ThingTypes(after string, n int) (page []ThingType, next string, err
 	return page, next, err
 }
 
-// typeThings lists the things of a type; see Things for paging.
-func (t *Tx) typeThings(name, after string, n int) (page []string, next string) {
-	return t.pageLinks(bTypeThings, name, after, n)
-}
-
 // makeTypes makes the types of the things of a file that was written before
 // there were any.
 func makeTypes(tx table.Tx) error {

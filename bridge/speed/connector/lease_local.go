@@ -28,15 +28,6 @@ type entry struct {
 	gone  bool
 }
 
-// inMemory returns leases that nothing survives, for tests.
-func inMemory() *Local {
-	return &Local{
-		save: func(context.Context, *Lease, *streams.Batch) error { return nil },
-		drop: func(context.Context, string) error { return nil },
-		all:  map[string]*entry{},
-	}
-}
-
 // A leaseLog has keys that commit together with records.
 type leaseLog interface {
 	streams.Writer

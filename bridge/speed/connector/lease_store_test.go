@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -264,5 +265,14 @@ func TestDynamoDBLeases(t *testing.T) {
 	}
 	if b.out.bad != "" {
 		t.Error(b.out.bad)
+	}
+}
+
+// inMemory returns leases that nothing survives, for tests.
+func inMemory() *Local {
+	return &Local{
+		save: func(context.Context, *Lease, *streams.Batch) error { return nil },
+		drop: func(context.Context, string) error { return nil },
+		all:  map[string]*entry{},
 	}
 }

@@ -296,3 +296,6 @@ func TestAWSDialect(t *testing.T) {
 	p.send(pub("q", "two", 2, 3))
 	p.wantEnd()
 }
+
+// packets returns how many packets of one type came and went.
+func (s Stats) packets(t packet.Type) (in, out uint64) { return s.PacketsIn[t], s.PacketsOut[t] }

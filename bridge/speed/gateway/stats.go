@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-
-	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 const levelDebug = slog.LevelDebug
@@ -173,6 +171,3 @@ func (s *Server) Stats() Stats {
 	}
 	return st
 }
-
-// packets returns how many packets of one type came and went.
-func (s Stats) packets(t packet.Type) (in, out uint64) { return s.PacketsIn[t], s.PacketsOut[t] }

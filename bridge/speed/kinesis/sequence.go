@@ -1,7 +1,6 @@
 package kinesis
 
 import (
-	"cmp"
 	"errors"
 	"math/bits"
 	"time"
@@ -59,13 +58,6 @@ func unix(t time.Time) uint64 { return uint64(max(t.Unix(), 0)) & seconds36 }
 
 // IsZero says whether there is none.
 func (q Sequence) IsZero() bool { return q == Sequence{} }
-
-// Compare is -1, 0 or 1, as the numbers are.
-func (q Sequence) Compare(o Sequence) int {
-	return cmp.Or(
-		cmp.Compare(q.created, o.created), cmp.Compare(q.shard&15, o.shard&15), cmp.Compare(q.counter, o.counter),
-		cmp.Compare(q.seconds, o.seconds), cmp.Compare(q.shard, o.shard))
-}
 
 // AppendText appends its decimal digits.
 func (q Sequence) AppendText(b []byte) ([]byte, error) {

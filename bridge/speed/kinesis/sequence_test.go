@@ -1,6 +1,7 @@
 package kinesis
 
 import (
+	"cmp"
 	"encoding/json"
 	"math/big"
 	"testing"
@@ -114,4 +115,11 @@ func BenchmarkSequenceAppend(b *testing.B) {
 	for b.Loop() {
 		buf, _ = q.AppendText(buf[:0])
 	}
+}
+
+// Compare is -1, 0 or 1, as the numbers are.
+func (q Sequence) Compare(o Sequence) int {
+	return cmp.Or(
+		cmp.Compare(q.created, o.created), cmp.Compare(q.shard&15, o.shard&15), cmp.Compare(q.counter, o.counter),
+		cmp.Compare(q.seconds, o.seconds), cmp.Compare(q.shard, o.shard))
 }

@@ -417,3 +417,6 @@ func TestAddAll(t *testing.T) {
 		t.Errorf("%d rows, want %d", len(b), len(a))
 	}
 }
+
+// Rows is how many rows there are.
+func (w *Writer) Rows() int64 { return w.rows + w.parser.rows }

@@ -172,9 +172,6 @@ func (p *part) read(record func(i int) []byte) {
 	}
 }
 
-// Rows is how many rows there are.
-func (w *Writer) Rows() int64 { return w.rows + w.parser.rows }
-
 // hand gives what was read of size bytes to the columns, and ends a block that is
 // full.
 func (w *Writer) hand(p *parser, size int) error {
