@@ -183,6 +183,16 @@ func tomlValue(key string, v any) string {
 		return strconv.FormatInt(n, 10)
 	case string:
 		return tomlText(n)
+	case []map[string]any:
+		tables := make([]string, len(n))
+		for i, t := range n {
+			var members []string
+			for _, k := range slices.Sorted(maps.Keys(t)) {
+				members = append(members, k+" = "+tomlValue("", t[k]))
+			}
+			tables[i] = "{" + strings.Join(members, ", ") + "}"
+		}
+		return "[" + strings.Join(tables, ", ") + "]"
 	}
 	return fmt.Sprint(v)
 }

@@ -57,6 +57,8 @@ type Log struct {
 type Board struct {
 	Kind string `toml:"kind"` // linux, sim
 	Seed int64  `toml:"seed"` // of the simulated weather
+	// Chips that a simulated board has beside its BME280, as sim.ParsePlace has them.
+	Chips []string `toml:"chips"`
 	// How buses are freed that a chip holds, by their names.
 	Recover map[string]Recovery `toml:"recover"`
 }

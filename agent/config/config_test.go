@@ -133,6 +133,13 @@ sda = "GPIO3"
 `, errs: []string{`board.recover./dev/i2c-1: GPIO3 and , want two lines`, "board.recover./dev/i2c-2: no lines",
 			"board.recover./dev/i2c-3.nonsense: unknown key", "board.recover./dev/i2c-3.scl: 3, want a string",
 			"board.recover./dev/i2c-3:", "board.recover./dev/i2c-4: GPIO3 and GPIO3", "board.recover: spi0, want a bus"}},
+		{name: "simulated chips", text: least + `board = {kind = "sim", chips = ["sht4x", "tmp102@0x49"]}`},
+		{name: "simulated chips that are none", text: least + `board = {kind = "sim", chips = ["sht5x", "tmp102@2"]}`,
+			errs: []string{`board.chips: "sht5x", want one of`, `board.chips: "tmp102@2", want an address`}},
+		{name: "simulated chips on a real board", text: least + `board = {chips = ["sht4x"]}`,
+			errs: []string{`board.chips: [sht4x], want none`}},
+		{name: "simulated chips by number", text: least + `board = {kind = "sim", chips = [0x44]}`,
+			errs: []string{`board.chips: 68, want a list of strings`}},
 		{name: "sensors", text: least + "[[sensor]]\nname = \"a/b\"\ndriver = \"host\"\nevery = \"0s\"\n" +
 			"[[sensor]]\nname = \"x\"\nevery = \"1s\"\nfoo = 1\n" +
 			"[[sensor]]\nname = \"x\"\nevery=\"1s\"\ndriver=\"host\"\n",

@@ -66,6 +66,8 @@ func value(in any, out reflect.Value, key string) []error {
 		}
 		*p = n
 		return nil
+	case *[]string:
+		return texts(in, p, key)
 	case *[]Sensor:
 		return sensors(in, p, key)
 	case *Safe:
@@ -87,6 +89,22 @@ func value(in any, out reflect.Value, key string) []error {
 		return members(in, key, p, limit)
 	}
 	return plain(in, out, key)
+}
+
+// texts decodes a list of strings.
+func texts(in any, out *[]string, key string) []error {
+	list, ok := in.([]any)
+	if !ok {
+		return wrong(in, key, "a list of strings")
+	}
+	for _, v := range list {
+		s, ok := v.(string)
+		if !ok {
+			return wrong(v, key, "a list of strings")
+		}
+		*out = append(*out, s)
+	}
+	return nil
 }
 
 // sensors decodes the [[sensor]] tables.

@@ -1,9 +1,12 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/tidemill/tidemill/hal/sim"
 )
 
 // A Recovery says how an I2C bus is freed that a chip holds; hal/sensor/README.md
@@ -24,6 +27,14 @@ func recovery(in any, out *Recovery, key string) []error {
 }
 
 func (b *Board) check(f *findings) {
+	if len(b.Chips) > 0 && b.Kind != "sim" {
+		f.bad("board.chips", b.Chips, `none with kind = "linux"`)
+	}
+	for _, c := range b.Chips {
+		if _, err := sim.ParsePlace(c); err != nil {
+			f.errs = append(f.errs, fmt.Errorf("board.chips: %w", err))
+		}
+	}
 	for _, bus := range slices.Sorted(maps.Keys(b.Recover)) {
 		key, r := "board.recover."+bus, b.Recover[bus]
 		switch {

@@ -200,7 +200,15 @@ func (a *Agent) listen() error {
 func openBoard(cfg config.Config, log *slog.Logger) (hal.Board, error) {
 	if cfg.Board.Kind == "sim" {
 		seed := uint64(cfg.Board.Seed)
-		return sim.New(sim.Options{Seed: seed, Air: sim.Room(seed)}), nil
+		o := sim.Options{Seed: seed, Air: sim.Room(seed)}
+		for _, c := range cfg.Board.Chips {
+			p, err := sim.ParsePlace(c)
+			if err != nil {
+				return nil, fmt.Errorf("board.chips: %w", err)
+			}
+			o.Chips = append(o.Chips, p)
+		}
+		return sim.New(o), nil
 	}
 	o := board.Options{Recover: map[string]board.BusRecovery{}}
 	for bus, r := range cfg.Board.Recover {

@@ -41,9 +41,11 @@ var pca9685Driver = i2cDriver{
 	pins:      "0x40 to 0x77, by A0 to A5",
 	who: func(w *wire) string {
 		// The addresses that several chips answer at, after power-on (7.3.6).
-		var sub [4]byte
-		if w.read(pcaSubAddresses, sub[:]) != nil || sub != [4]byte{0xE2, 0xE4, 0xE8, 0xE0} {
-			return ""
+		// The register's address does not step on by itself.
+		for i, want := range []byte{0xE2, 0xE4, 0xE8, 0xE0} {
+			if got, err := w.get(pcaSubAddresses + byte(i)); err != nil || got != want {
+				return ""
+			}
 		}
 		return "PCA9685"
 	},

@@ -168,9 +168,9 @@ func likely(w *wire, first byte) []Likely {
 	}
 	var chips []Likely
 	for i := range drivers {
-		// Such as the BH1750. A chip with many addresses is rarely at another
-		// than its usual one.
-		if d := drivers[i].i2c; d != nil && d.who == nil && slices.Contains(d.addresses, w.addr) &&
+		// Such as the BH1750, or an LM75 whose limits were set. A chip with many
+		// addresses is rarely at another than its usual one.
+		if d := drivers[i].i2c; d != nil && (d.who == nil || d.guess) && slices.Contains(d.addresses, w.addr) &&
 			(w.addr == d.addresses[0] || len(d.addresses) <= 4) {
 			chips = append(chips, Likely{strings.ToUpper(d.Name), d.Name, ByAddress})
 		}

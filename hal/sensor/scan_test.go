@@ -150,6 +150,8 @@ func TestLook(t *testing.T) {
 	k := b.Kernel()
 	k.Set("sys/class/tty/ttyAMA0/device/uevent", "")
 	k.Set("sys/class/tty/ttyAMA0/type", "32\n")
+	k.Set("sys/class/tty/ttyUSB0/device/uevent", "")
+	k.Link("dev/serial/by-id/usb-Meter-if00-port0", "../../ttyUSB0")
 	k.Set("sys/class/tty/ttyS3/device/uevent", "")
 	k.Set("sys/class/tty/ttyS3/type", "0\n") // a name without a port
 	k.Set("sys/class/tty/tty1/dev", "4:1\n")
@@ -170,12 +172,13 @@ func TestLook(t *testing.T) {
 			have = append(have, text)
 		}
 		for _, want := range []string{"bme280", "sht4x", "sht4x-2", "lm75?", "tmp105?", "cpu_thermal", "nvme", "nvme-2",
-			"input?", "output?", "host"} {
+			"input?", "output?", "modbus?", "modbus-2?", "host"} {
 			if !slices.Contains(have, want) {
 				t.Errorf("no %s among %v", want, have)
 			}
 		}
-		if len(s.Serial) != 1 || s.Serial[0].Name != "/dev/ttyAMA0" {
+		if len(s.Serial) != 2 || s.Serial[0].Name != "/dev/ttyAMA0" ||
+			s.Serial[1].Detail != "/dev/serial/by-id/usb-Meter-if00-port0" {
 			t.Errorf("serial ports %+v", s.Serial)
 		}
 		if len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "hwmon9") {

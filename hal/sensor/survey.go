@@ -1,6 +1,7 @@
 package sensor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -237,11 +238,29 @@ func (s *Survey) pwm(names []string) {
 // USB's, and the classic ones, of which Linux has names without ports.
 var ttyPorts = regexp.MustCompile(`^tty(AMA|USB|ACM|S|O|mxc|PS|SC)[0-9]+$`)
 
+// stablePorts are the names of USB ports that stay when others come and go, by the
+// kernel's.
+func stablePorts(files fs.FS) map[string]string {
+	names := map[string]string{}
+	links, ok := files.(fs.ReadLinkFS)
+	if !ok {
+		return names
+	}
+	paths, _ := fs.Glob(files, "dev/serial/by-id/*") // the pattern is well formed
+	for _, p := range paths {
+		if to, err := links.ReadLink(p); err == nil {
+			names[path.Base(to)] = "/" + p
+		}
+	}
+	return names
+}
+
 func (s *Survey) serial(files fs.FS) {
 	entries, err := fs.ReadDir(files, "sys/class/tty")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.problem("serial", err)
 	}
+	stable := stablePorts(files)
 	for _, e := range entries {
 		dir := sysDir{files, "sys/class/tty/" + e.Name()}
 		if !ttyPorts.MatchString(e.Name()) || !dir.has("device") {
@@ -252,7 +271,9 @@ func (s *Survey) serial(files fs.FS) {
 			continue
 		}
 		port := "/dev/" + e.Name()
-		s.Serial = append(s.Serial, Device{Name: port})
-		s.suggest("meter", "modbus", map[string]any{"device": port}, port+" goes to a device that speaks Modbus")
+		d := Device{Name: port, Detail: stable[e.Name()]}
+		s.Serial = append(s.Serial, d)
+		s.suggest("modbus", "modbus", map[string]any{"port": cmp.Or(d.Detail, port), "registers": []map[string]any{
+			{"name": "value", "address": int64(0)}}}, port+" goes to a device that speaks Modbus; its manual has the registers")
 	}
 }

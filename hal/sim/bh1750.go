@@ -16,7 +16,7 @@ type bh1750 struct {
 	since   time.Time // its begin
 }
 
-func newBH1750(air Waveform, now func() time.Time) Twin {
+func newBH1750(_ uint64, air Waveform, now func() time.Time) Twin {
 	c := &bh1750{twin: twin{now: now, air: air}}
 	c.PowerCycle()
 	return c

@@ -72,7 +72,7 @@ func (c *sht) answer(after time.Duration, words ...uint16) {
 	c.out = answers{sensirion.Append(nil, words...), c.now().Add(after)}
 }
 
-func newSHT3x(air Waveform, now func() time.Time) Twin {
+func newSHT3x(_ uint64, air Waveform, now func() time.Time) Twin {
 	c := &sht{twin: twin{now: now, air: air}, obey: (*sht).obey3}
 	c.PowerCycle()
 	return c

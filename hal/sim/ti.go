@@ -28,7 +28,7 @@ func NewADS1015() *ADS1x15 { return newADS(12) }
 func newADS(bits int) *ADS1x15 {
 	c := &ADS1x15{bits: bits}
 	c.read, c.write = c.reads, c.writes
-	c.w[1] = adsReset
+	c.PowerCycle()
 	return c
 }
 
@@ -43,7 +43,7 @@ func (c *ADS1x15) Put(volts [4]float64) {
 func (c *ADS1x15) PowerCycle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.w, c.runs = [256]uint16{1: adsReset}, false
+	c.w, c.runs = [256]uint16{1: adsReset, 2: 0x8000, 3: 0x7FFF}, false
 }
 
 func (c *ADS1x15) reads(reg byte) uint16 {

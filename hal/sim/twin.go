@@ -51,20 +51,50 @@ type kind struct {
 	make    func(seed uint64, air Waveform, now func() time.Time) Twin
 }
 
-// kinds are the twins by their drivers' names.
+// What chips have that measure no air.
+const (
+	shunt   = 0.1 // Ω, as on the usual boards
+	farAway = 750 // mm
+)
+
+// kinds are the twins by their drivers' names. An LSM303, which is two chips, has
+// its own Attach.
 var kinds = map[string]kind{
-	"bh1750":  {0x23, func(_ uint64, air Waveform, now func() time.Time) Twin { return newBH1750(air, now) }},
+	"ads1015": {0x48, stillOf(NewADS1015)},
+	"ads1115": {0x48, stillOf(NewADS1115)},
+	"bh1750":  {0x23, newBH1750},
 	"bme280":  {0x76, func(seed uint64, air Waveform, now func() time.Time) Twin { return NewBME280(seed, air, now) }},
 	"bmp388":  {0x77, bmp3Of(bmp3.IDBMP388)},
 	"bmp390":  {0x77, bmp3Of(bmp3.IDBMP390)},
 	"dps310":  {0x77, newDPS310},
+	"ina219":  {0x40, stillOf(func() *INA { return NewINA219(shunt) })},
+	"ina226":  {0x40, stillOf(func() *INA { return NewINA226(shunt) })},
 	"lm75":    {0x48, thermometerOf(&lm75Kind)},
 	"mcp9808": {0x18, thermometerOf(&mcp9808Kind)},
+	"mpu6050": {0x68, stillOf(NewMPU6050)},
+	"pca9685": {0x40, stillOf(NewPCA9685)},
 	"scd4x":   {0x62, newSCD4x},
-	"sht3x":   {0x44, func(_ uint64, air Waveform, now func() time.Time) Twin { return newSHT3x(air, now) }},
+	"sht3x":   {0x44, newSHT3x},
 	"sht4x":   {0x44, newSHT4x},
 	"tmp102":  {0x48, thermometerOf(&tmp102Kind)},
 	"tmp105":  {0x48, thermometerOf(&tmp105Kind)},
+	"vl53l0x": {0x29, stillOf(func() *VL53L0X { return NewVL53L0X(farAway) })},
+}
+
+// A powered chip measures no Waveform: what its inputs have is set at the chip.
+type powered interface {
+	Chip
+	PowerCycle()
+}
+
+// still is a powered chip as a Twin.
+type still struct{ powered }
+
+// SetAir does nothing.
+func (still) SetAir(Waveform) {}
+
+func stillOf[C powered](make func() C) func(uint64, Waveform, func() time.Time) Twin {
+	return func(uint64, Waveform, func() time.Time) Twin { return still{make()} }
 }
 
 // Chips lists what can be put at a Place.
