@@ -2,13 +2,18 @@ package hal
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
+// ErrBusFree means that there is nothing to free a bus of: no chip holds it.
+var ErrBusFree = errors.New("hal: the bus is not held")
+
 // A BusError is a transfer that a bus could not carry: another driver of its
 // lines, a clock that does not rise, a transfer that does not end. A missing
-// acknowledge is none, since the other chips go on. Where several come in a row
-// on one Bus, a chip may hold it; see Recoverer.
+// acknowledge is none, since the other chips go on. Drivers also wrap what looks
+// like a line that is held: answers of zeros alone, acknowledged by nobody's will.
+// Where several come in a row on one Bus, a chip may hold it; see Recoverer.
 type BusError struct {
 	Bus string // as in Board.Buses
 	Err error  // what the kernel, or the driver that saw it, says
@@ -25,8 +30,8 @@ type Recoverer interface {
 	// RecoverBus clocks the bus nine times and ends with a STOP, or what else
 	// the board can do (UM10204 3.1.16), and says in a word or two what it did.
 	// Handles on the bus stay good; their transfers wait meanwhile. An error
-	// says why nothing could be done, or that the bus is still held. It returns
-	// by ctx's end. Calls for one bus run one after another.
+	// says why nothing could be done, or that the bus is still held; ErrBusFree
+	// that it never was. It returns by ctx's end. Calls run one after another.
 	RecoverBus(ctx context.Context, bus string) (did string, err error)
 }
 

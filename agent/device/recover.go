@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -68,6 +69,9 @@ func (a *Agent) freeBus(ctx context.Context, s sampler.Spec, bus string) bool {
 		return false
 	}
 	did, err := board.RecoverBus(ctx, bus)
+	if errors.Is(err, hal.ErrBusFree) {
+		return false
+	}
 	if err != nil {
 		a.log.Warn("the bus could not be freed", "bus", bus, "sensor", s.Name, "err", err)
 		return false

@@ -90,11 +90,22 @@ func (b *Board) RecoverBus(ctx context.Context, name string) (did string, err er
 	}
 	f := &freeing{bus: shared}
 	defer f.leave()
-	if err := f.enter(ctx); err != nil && ctx.Err() != nil {
-		return "", fmt.Errorf("%s: %w", name, err)
+	hangs := f.enter(ctx)
+	if ctx.Err() != nil {
+		return "", fmt.Errorf("%s: %w", name, errors.Join(hangs, ctx.Err()))
 	}
 	var tried []string
 	var errs []error
+	if hangs == nil {
+		held, err := f.clocking(ctx)
+		switch {
+		case err == nil && !held:
+			return "", fmt.Errorf("%s: %w", name, hal.ErrBusFree)
+		case err == nil:
+			return "a transfer to nobody", nil
+		}
+		errs = append(errs, err)
+	}
 	for _, w := range b.ways(n, name) {
 		what, err := w(ctx, f)
 		if what == "" {
@@ -143,15 +154,18 @@ func (b *Board) ways(n int, name string) []way {
 			return "its driver bound anew", b.rebind(ctx, f, between)
 		})
 	}
-	return append(all, byTransfers)
+	return all
 }
 
 // nobody is an address that no chip may have (UM10204, table 3), and that none is
 // known to answer.
 const nobody = 0x7F
 
-// probe reads from nobody. On a free bus that is not acknowledged; a data line
-// that is low acknowledges everything.
+// errAcknowledged is what a data line that is low makes of a controller that does
+// not look at it before it begins, as the Raspberry Pi's.
+var errAcknowledged = errors.New("an address that nobody has is acknowledged: SDA is low")
+
+// probe reads from nobody. On a free bus that is not acknowledged.
 func (f *freeing) probe(ctx context.Context) error {
 	if err := f.enter(ctx); err != nil {
 		return err
@@ -161,21 +175,18 @@ func (f *freeing) probe(ctx context.Context) error {
 	case errors.Is(err, hal.ErrNoDevice):
 		return nil
 	case err == nil:
-		return errors.New("an address that nobody has is acknowledged: SDA is low")
+		return errAcknowledged
 	}
 	return err
 }
 
-// byTransfers lets the controller clock: one that does not look at the data line
-// before it begins, as the Raspberry Pi's (a guess from its driver, not measured),
-// clocks 18 times for a byte from nobody.
-func byTransfers(ctx context.Context, f *freeing) (string, error) {
-	const what = "a transfer to nobody"
-	if err := f.enter(ctx); err != nil {
-		return what, err
+// clocking says whether the bus was held, if it is not now. A transfer that is
+// acknowledged by nobody is 18 clocks, of which a chip needs nine at most.
+func (f *freeing) clocking(ctx context.Context) (held bool, err error) {
+	if err := f.probe(ctx); !errors.Is(err, errAcknowledged) {
+		return false, err
 	}
-	_ = f.bus.transfer(nobody, nil, make([]byte, 1)) // the probe after it tells
-	return what, nil
+	return true, f.probe(ctx)
 }
 
 // byLines clocks by lines of the kernel, as an open drain: they are never driven

@@ -189,11 +189,31 @@ func (s *i2cSensor) reading(ctx context.Context, measure func(w *wire) ([]hal.Va
 
 // with runs f on the chip, setting it up first if need be.
 func (s *i2cSensor) with(ctx context.Context, f func(w *wire) error) error {
-	w := &wire{ctx, s.wires, s.addr}
-	if err := s.do(ctx, func() error { return s.again(w, f) }); err != nil {
+	if err := s.do(ctx, func() error {
+		acks := &acks{Bus: s.wires}
+		err := s.again(&wire{ctx, acks, s.addr}, f)
+		if errors.Is(err, hal.ErrNoDevice) && !acks.missed {
+			err = &hal.BusError{Bus: s.bus, Err: err}
+		}
+		return err
+	}); err != nil {
 		return fmt.Errorf("%s %s %#x: %w", s.of.Name, s.bus, s.addr, err)
 	}
 	return nil
+}
+
+// acks is a bus that notes whether an acknowledge was missing. Where none was and
+// there is still no chip, the line may be held: a controller that does not look
+// at it, as the Raspberry Pi's, takes a low one for an acknowledge, and for zeros.
+type acks struct {
+	i2c.Bus
+	missed bool
+}
+
+func (a *acks) Tx(addr uint16, w, r []byte) error {
+	err := a.Bus.Tx(addr, w, r)
+	a.missed = a.missed || errors.Is(err, hal.ErrNoDevice)
+	return err
 }
 
 // How often a measurement is tried in one reading. What was not measured may

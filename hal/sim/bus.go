@@ -100,8 +100,8 @@ func (b *Bus) HoldSDA(clocks int) {
 	b.held = clocks
 }
 
-// Recover gives the bus nine clocks and a STOP (UM10204 3.1.16). It waits for
-// the transfer that runs.
+// Recover gives the bus nine clocks and a STOP (UM10204 3.1.16) if a chip holds
+// it, else it is hal.ErrBusFree. It waits for the transfer that runs.
 func (b *Bus) Recover(ctx context.Context) error {
 	select {
 	case b.wire <- struct{}{}:
@@ -111,6 +111,9 @@ func (b *Bus) Recover(ctx context.Context) error {
 	defer func() { <-b.wire }()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.held == 0 && b.stuck == nil {
+		return fmt.Errorf("%s: %w", b.name, hal.ErrBusFree)
+	}
 	b.freed++
 	if b.held = max(b.held-9, 0); b.held > 0 {
 		return &hal.BusError{Bus: b.name, Err: errHeld}
