@@ -86,7 +86,13 @@ func runAgent(ctx context.Context, c *call) error {
 			log.Warn("systemd could not be told", "err", err)
 		}
 	}
-	a, cfg, err := newAgent(cfg, source, device.Deps{Version: version, Log: log, Level: level, Ready: ready})
+	a, cfg, err := newAgent(cfg, source, device.Deps{Version: version, Log: log, Level: level, Ready: ready,
+		Renewed: func() {
+			select {
+			case hup <- syscall.SIGHUP:
+			default: // one is on its way
+			}
+		}})
 	if err != nil {
 		return err
 	}

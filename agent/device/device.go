@@ -48,6 +48,10 @@ type Deps struct {
 	TLS     func() (*tls.Config, error) // default: the files that uplink.ca, cert and key name
 	Clock   func() telemetry.Clock      // default: the kernel's
 	Ready   func()                      // called once when all parts run; may be nil
+	// Renewed is called when a connection is about to be made with another identity than
+	// the one before, which may have come with another deviceConfiguration: what Reload
+	// is for. It must not block; may be nil.
+	Renewed func()
 	// NoSocket leaves the status sockets closed: a fleet in one process has
 	// no use for them.
 	NoSocket bool
@@ -247,6 +251,7 @@ func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Option
 	if o.TLS == nil {
 		o.TLS = func() (*tls.Config, error) { return identity(u) }
 		if cfg.Provision.Template != "" {
+			o.TLS = noticing(o.TLS, func() string { return certificate(cfg.DataDir) }, a.deps.Renewed)
 			o.TLS = yielding(o.TLS, func() bool { return provision.Busy(cfg.DataDir) }, time.Now)
 		}
 	}
@@ -277,6 +282,29 @@ func yielding(conf func() (*tls.Config, error), busy func() bool, now func() tim
 			return nil, errYield
 		case now().Sub(since) < yieldFor:
 			return nil, errYield
+		}
+		return conf()
+	}
+}
+
+// certificate is the id of the one that the device was provisioned with, "" for none.
+func certificate(dir string) string {
+	id, err := provision.Current(dir)
+	if err != nil {
+		return ""
+	}
+	return id.Certificate
+}
+
+// noticing returns conf that calls renewed when now says something else than before.
+func noticing(conf func() (*tls.Config, error), now func() string, renewed func()) func() (*tls.Config, error) {
+	before := now()
+	return func() (*tls.Config, error) {
+		if id := now(); id != before && id != "" {
+			before = id
+			if renewed != nil {
+				renewed()
+			}
 		}
 		return conf()
 	}

@@ -460,6 +460,21 @@ func TestNewFailsWhole(t *testing.T) {
 	a.Close()
 }
 
+// Another identity than the one before is noticed, once.
+func TestNoticing(t *testing.T) {
+	id, renewed := "a", 0
+	conf := noticing(func() (*tls.Config, error) { return nil, nil }, func() string { return id }, func() { renewed++ })
+	for _, c := range []struct {
+		id      string
+		renewed int
+	}{{"a", 0}, {"", 0}, {"a", 0}, {"b", 1}, {"b", 1}, {"a", 2}} {
+		id = c.id
+		if _, err := conf(); err != nil || renewed != c.renewed {
+			t.Errorf("%q: %d times, want %d", c.id, renewed, c.renewed)
+		}
+	}
+}
+
 // While another process connects as this device the agent does not, but not for
 // ever.
 func TestYielding(t *testing.T) {
