@@ -13,7 +13,7 @@ PREFIX      ?= /usr/local
 # Of the gate: no look-up of the network holds it for longer.
 NETWORK     ?= 180
 
-.PHONY: help build cross install demo check test nightly arm lint licences vuln sbom bench fuzz torture clean
+.PHONY: help build cross install demo check test nightly arm qemu lint licences vuln sbom bench fuzz torture clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,10 +57,16 @@ nightly: test ## before an issue is resolved: the long versions too
 	  'TIDEMILL_NIGHTLY|tidemill/deploy/nightly' agent bridge deploy hal shadow | xargs -n1 dirname | sort -u | sed 's|^|./|')
 	$(MAKE) fuzz
 
-# Tests that start themselves again as a child cannot, without binfmt.
-arm: ## the device's tests on an emulated ARMv6 (Debian's qemu-user-static)
-	GOARCH=arm GOARM=6 CGO_ENABLED=0 go test -exec 'qemu-arm-static -cpu arm1176' -skip '^(TestCrash|TestKill)$$' \
-	  ./agent/... ./hal/... ./shadow/...
+# The emulators come from Debian's qemu-user-static, kept in the user's cache where it
+# is not installed. Tests that start themselves again as a child cannot, without binfmt.
+arm: ## the device's tests on emulated arm64 and ARMv6
+	@for a in arm64 arm; do e=$$(go run ./deploy/qemu emulator $$a) && \
+	  GOARCH=$$a GOARM=6 CGO_ENABLED=0 go test -exec "$$e" -skip '^(TestCrash|TestKill)$$' \
+	    ./agent/... ./hal/... ./shadow/... || exit 1; done
+
+qemu: ## a simulated Raspberry Pi on a real kernel; BOARD=raspi0 is an ARMv6, SECONDS=60 ends it by itself
+	@mkdir -p bin && go build -o bin/qemu ./deploy/qemu
+	@exec bin/qemu run -board '$(or $(BOARD),raspi3b)' -seconds '$(or $(SECONDS),0)'
 
 lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l agent bridge deploy hal shadow); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
