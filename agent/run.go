@@ -81,6 +81,7 @@ func runAgent(ctx context.Context, c *call) error {
 	}
 	level := levelOf(cfg)
 	log := newLog(c.stderr, cfg.Log.Format, level)
+	slog.SetDefault(log) // what programs of sensors say on standard error, and libraries
 	ready := func() {
 		if err := health.Notify("READY=1"); err != nil {
 			log.Warn("systemd could not be told", "err", err)

@@ -52,7 +52,18 @@ func runSensors(ctx context.Context, c *call) error {
 	if missing {
 		fmt.Fprintln(w, "  none: there is no configuration file; --config names one")
 	}
-	failed := 0
+	failed := printReadings(ctx, w, board, cfg)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d sensors could not be read", failed, len(cfg.Sensors))
+	}
+	return nil
+}
+
+// printReadings reads each sensor once and returns how many could not be read.
+func printReadings(ctx context.Context, w io.Writer, board hal.Board, cfg config.Config) (failed int) {
 	for _, s := range cfg.Sensors {
 		if ctx.Err() != nil {
 			break
@@ -69,13 +80,7 @@ func runSensors(ctx context.Context, c *call) error {
 			fmt.Fprintf(w, "\t\t%s\n", printable(r.note))
 		}
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d sensors could not be read", failed, len(cfg.Sensors))
-	}
-	return nil
+	return failed
 }
 
 func printDrivers(w io.Writer) {
@@ -83,13 +88,20 @@ func printDrivers(w io.Writer) {
 	for _, d := range sensor.Drivers() {
 		fmt.Fprintf(w, "  %s\t%s\n", d.Name, d.Summary)
 		for _, o := range d.Options {
-			def := ""
-			if o.Default != "" {
-				def = " (default " + o.Default + ")"
+			printOption(w, "    "+o.Name, o)
+			for _, member := range d.Tables[o.Name] {
+				printOption(w, "      "+o.Name+"."+member.Name, member)
 			}
-			fmt.Fprintf(w, "    %s\t%s: %s%s\n", o.Name, o.Type, o.Help, def)
 		}
 	}
+}
+
+func printOption(w io.Writer, name string, o sensor.Option) {
+	def := ""
+	if o.Default != "" {
+		def = " (default " + o.Default + ")"
+	}
+	fmt.Fprintf(w, "%s\t%s: %s%s\n", name, o.Type, o.Help, def)
 }
 
 // A look is what a sensor gave once.
@@ -108,8 +120,14 @@ func readOnce(ctx context.Context, board hal.Board, s config.Sensor) (look, erro
 		return look{}, err
 	}
 	defer sn.Close()
-	vals, err := sn.Read(ctx)
-	l := look{chs: sn.Channels(), vals: vals}
+	l := look{chs: sn.Channels()}
+	if p, ok := sn.(hal.Pusher); ok {
+		var push hal.Push
+		push, err = p.Next(ctx)
+		l.chs, l.vals = push.Channels, push.Values
+	} else {
+		l.vals, err = sn.Read(ctx)
+	}
 	if n, ok := sn.(hal.Noter); ok {
 		l.note = n.Note()
 	}

@@ -266,8 +266,8 @@ func (r *modbusRegister) value(words []uint16) (hal.Value, error) {
 	}
 	if r.channelKind() == hal.Int {
 		if r.kind == "uint64" && u > math.MaxInt64 {
-			return hal.Value{}, fmt.Errorf("%w: %s %d has %d, more than a record's number holds", ErrOutOfRange, r.table,
-				r.address, u)
+			return hal.Value{}, fmt.Errorf("%w: %s %d has %d, more than a record's number holds", ErrOutOfRange,
+				r.table, r.address, u)
 		}
 		return hal.IntValue(i), nil
 	}
@@ -314,7 +314,8 @@ func plan(regs []modbusRegister, gap int) []modbusRequest {
 				}
 			}
 			first = false
-			out = append(out, modbusRequest{table: table, address: r.address, count: r.words(), regs: []modbusRegister{r}})
+			out = append(out, modbusRequest{table: table, address: r.address, count: r.words(),
+				regs: []modbusRegister{r}})
 		}
 	}
 	return out

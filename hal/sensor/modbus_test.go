@@ -41,7 +41,8 @@ func float32Words(f float32) []uint16 {
 // lists them: pairs that are floats, the high word first.
 func newSDM120() *sim.Meter {
 	m := sim.NewMeter(1)
-	for address, f := range map[uint16]float32{0x0000: 230.4, 0x0006: 1.25, 0x000C: 288, 0x0046: 50.02, 0x0156: 1234.5} {
+	for address, f := range map[uint16]float32{0x0000: 230.4, 0x0006: 1.25, 0x000C: 288, 0x0046: 50.02,
+		0x0156: 1234.5} {
 		m.Set(sim.Input, address, float32Words(f)...)
 	}
 	return m
@@ -113,8 +114,9 @@ func TestModbusRequests(t *testing.T) {
 	}
 	endpoint := onTCP(t, m)
 	for gap, want := range map[int][]sim.Read{
-		0: {{Function: 3, Address: 100, Count: 4}, {Function: 3, Address: 105, Count: 1}, {Function: 4, Address: 500, Count: 2},
-			{Function: 1, Address: 8, Count: 1}, {Function: 1, Address: 10, Count: 1}},
+		0: {{Function: 3, Address: 100, Count: 4}, {Function: 3, Address: 105, Count: 1},
+			{Function: 4, Address: 500, Count: 2}, {Function: 1, Address: 8, Count: 1},
+			{Function: 1, Address: 10, Count: 1}},
 		1: {{Function: 3, Address: 100, Count: 6}, {Function: 4, Address: 500, Count: 2},
 			{Function: 1, Address: 8, Count: 3}},
 	} {
@@ -192,7 +194,8 @@ func TestModbusSharedPort(t *testing.T) {
 	regs := []any{map[string]any{"name": "n", "address": 0}}
 	var wg sync.WaitGroup
 	for unit := int64(1); unit <= 3; unit++ {
-		s := keep(t, "modbus", nil, map[string]any{"port": line.Port, "baud": 115200, "unit_id": unit, "registers": regs})
+		s := keep(t, "modbus", nil, map[string]any{"port": line.Port, "baud": 115200, "unit_id": unit,
+			"registers": regs})
 		wg.Go(func() {
 			for range 10 {
 				v, err := s.Read(t.Context())

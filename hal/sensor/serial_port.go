@@ -21,7 +21,8 @@ type serialMode struct {
 }
 
 func (m serialMode) String() string {
-	return fmt.Sprintf("%d baud, 8%s%d", m.baud, map[string]string{"none": "N", "even": "E", "odd": "O"}[m.parity], m.stop)
+	return fmt.Sprintf("%d baud, 8%s%d", m.baud, map[string]string{"none": "N", "even": "E", "odd": "O"}[m.parity],
+		m.stop)
 }
 
 // bauds are the rates that termios has on all systems.

@@ -3,6 +3,7 @@ package sensor
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,7 +14,10 @@ import (
 
 // texts returns a list of strings, nil if there is none. It is not empty, and its
 // strings are as those of text.
-func (o *options) texts(key string) []string {
+func (o *options) texts(key string) []string { return o.list(key, unclean) }
+
+// list is texts with other strings that are refused.
+func (o *options) list(key string, refuse func(string) bool) []string {
 	v, ok := o.get(key)
 	if !ok {
 		return nil
@@ -32,7 +36,7 @@ func (o *options) texts(key string) []string {
 			out = append(out, s)
 		}
 	}
-	if len(out) == 0 || slices.ContainsFunc(out, unclean) {
+	if len(out) == 0 || slices.ContainsFunc(out, refuse) {
 		o.fail(key, "%s, want a list of strings without control characters", show(v))
 		return nil
 	}
@@ -42,6 +46,31 @@ func (o *options) texts(key string) []string {
 // unclean says that s is empty or has a control character, or is no UTF-8.
 func unclean(s string) bool {
 	return s == "" || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufffd' })
+}
+
+// textMap returns a table of strings, nil if there is none.
+func (o *options) textMap(key string) map[string]string {
+	v, ok := o.get(key)
+	if !ok {
+		return nil
+	}
+	out := map[string]string{}
+	switch m := v.(type) {
+	case map[string]string:
+		return maps.Clone(m)
+	case map[string]any:
+		for k, e := range m {
+			s, ok := e.(string)
+			if !ok || unclean(k) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				o.fail(key, "%s = %s, want a string", show(k), show(e))
+				return nil
+			}
+			out[k] = s
+		}
+		return out
+	}
+	o.fail(key, "%s, want a table of strings", show(v))
+	return nil
 }
 
 // tables calls read for each table of a list and takes over its errors, with the

@@ -50,7 +50,8 @@ func sysfsRig(t *testing.T, v *vector) *rig {
 		if err := json.Unmarshal(text, &fail); err != nil {
 			t.Fatal(err)
 		}
-		no := map[string]syscall.Errno{"EAGAIN": syscall.EAGAIN, "EIO": syscall.EIO, "ENODATA": syscall.ENODATA}[fail.Errno]
+		no := map[string]syscall.Errno{"EAGAIN": syscall.EAGAIN, "EIO": syscall.EIO,
+			"ENODATA": syscall.ENODATA}[fail.Errno]
 		if no == 0 {
 			t.Fatalf("errno %s is not known here", fail.Errno)
 		}

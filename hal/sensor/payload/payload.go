@@ -104,7 +104,7 @@ func flatten(out []Member, path string, v any, depth int) []Member {
 // Line reads one line of text, without its end:
 //
 //	{"temperature": 21.5, "open": true}     a JSON object
-//	$IIMTW,18.5,C*1B                        an NMEA sentence: mtw.1 = 18.5, mtw.2 = "C"
+//	$IIMTW,18.5,C*1F                        an NMEA sentence: mtw.1 = 18.5, mtw.2 = "C"
 //	temperature=21.5 open=true              pairs, parted by blanks, commas, semicolons or &
 //	temperature 21.5                        a name and its value, also "temperature: 21.5"
 //	21.5                                    a single number: value = 21.5
