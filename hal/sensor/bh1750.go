@@ -1,6 +1,7 @@
 package sensor
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -99,12 +100,11 @@ func (c *bh1750) top(w *wire) error {
 			return err
 		}
 	}
-	raw, err := c.data(w)
-	switch {
-	case err != nil:
-		return err
-	case raw == bh1750Top:
+	switch raw, err := c.data(w); {
+	case err == nil && raw == bh1750Top:
 		return dead(0xFF)
+	case err != nil && !errors.Is(err, hal.ErrNoDevice): // one that was reset may refuse
+		return err
 	}
 	return fmt.Errorf("%w: more than %.0f lx; a lower mtreg reaches further", ErrSaturated, bh1750Top/c.perLux)
 }

@@ -177,10 +177,14 @@ func (c *lm75) setUp(w *wire) error {
 	if err != nil {
 		return err
 	}
-	if is&c.mask != c.config&c.mask {
-		return fmt.Errorf("%w: the configuration reads %#04x after %#04x was written", ErrWrongID, is, to)
+	if is&c.mask == c.config&c.mask {
+		return w.pause(c.settle)
 	}
-	return w.pause(c.settle)
+	if low, err := w.word(lm75Hyst); is == 0 && low == 0 && err == nil {
+		return dead(0)
+	}
+	return fmt.Errorf("%w: the configuration reads %#04x after %#04x was written; "+
+		"lm75, tmp102 and tmp105 are drivers for relatives", ErrWrongID, is, to)
 }
 
 // look finds what is no such chip by the bits of its configuration.

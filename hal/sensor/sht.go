@@ -45,7 +45,7 @@ var sht3xDriver = i2cDriver{
 				return err
 			}
 			status, err := sht3xStatus(w)
-			if err == nil && status&sensirion.SHT3xHeater != 0 {
+			if err = unrefused(err); err == nil && status&sensirion.SHT3xHeater != 0 {
 				err = w.tx(command(sensirion.SHT3xHeaterOff), nil)
 			}
 			return err

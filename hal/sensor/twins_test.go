@@ -409,3 +409,17 @@ func hasOption(d sensor.Driver, name string) bool {
 	}
 	return false
 }
+
+// A relative of the LM75 that has no resolution to choose, or has one that the
+// driver does not know, is told as another chip.
+func TestLM75Relatives(t *testing.T) {
+	for _, c := range []struct{ chip, driver string }{{"lm75", "tmp105"}, {"lm75", "tmp102"}, {"tmp102", "lm75"}} {
+		synctest.Test(t, func(t *testing.T) {
+			b := sim.New(sim.Options{NoBus: true, Chips: []sim.Place{{Chip: c.chip, Address: 0x48}}})
+			if _, err := sensor.Open(t.Context(), c.driver, b, nil); !errors.Is(err, sensor.ErrWrongID) ||
+				!strings.Contains(err.Error(), "drivers for relatives") {
+				t.Errorf("%s as %s: %v", c.chip, c.driver, err)
+			}
+		})
+	}
+}
