@@ -14,7 +14,15 @@ import (
 // live data collects some times a second under load, and each costs the
 // requests under way a millisecond: at 1,000 PutRecord/s on 2 cores that is
 // their p99. With this there is one in two seconds, which the p99 does not see.
-const minHeap = 48 << 20
+const minHeap = 36 << 20
+
+// A heap with less than smallHeap bytes live grows by smallGrowth percent at least
+// before it is collected, a larger one by 100, as is Go's default. Much of a small one
+// are the log's newest records, which hold no pointers and cost a collection nothing.
+const (
+	smallHeap   = 64 << 20
+	smallGrowth = 50
+)
 
 // What was a burst's memory is given back to the system when the bridge is
 // quiet: when less than quietBytes were allocated in quietTime, and there are
@@ -64,9 +72,13 @@ func paceCollector(ctx context.Context) {
 }
 
 // percent is by how much the heap may grow beyond the live bytes at the last
-// collection: to minHeap, and at least to twice of it.
+// collection: to minHeap, and at least by half, if much is live to twice of it.
 func percent(live uint64) int {
-	return max(100, int(100*minHeap/max(live, leastLive))-100)
+	least := 100
+	if live < smallHeap {
+		least = smallGrowth
+	}
+	return max(least, int(100*minHeap/max(live, leastLive))-100)
 }
 
 // leastLive is about what a bridge holds that has nothing to do. To take it for

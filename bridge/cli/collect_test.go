@@ -9,8 +9,8 @@ import (
 )
 
 func TestPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 380, 4 << 20: 380, 16 << 20: 200, 24 << 20: 100, 65 << 20: 100,
-		1 << 40: 100} {
+	for live, want := range map[uint64]int{0: 260, 4 << 20: 260, 12 << 20: 200, 18 << 20: 100, 32 << 20: 50,
+		63 << 20: 50, 64 << 20: 100, 1 << 40: 100} {
 		if got := percent(live); got != want {
 			t.Errorf("%d live bytes: %d, want %d", live, got, want)
 		}

@@ -16,8 +16,8 @@ type Disk struct {
 const ofDisk Size = -1
 
 // startsWith is what a start needs free at most: the log makes its files ahead of use,
-// and writes tables of what it finds in them (streams/pebble: four memtables of 32 MiB,
-// and files of 35 MiB).
+// and writes tables of what it finds in them (streams/pebble: of an earlier
+// version four memtables of 32 MiB, and files of 35 MiB).
 const startsWith Size = 220 << 20
 
 // shareDisk gives each part of Disk its share where it has none, and other sections

@@ -24,7 +24,7 @@ func TestCost(t *testing.T) {
 	for _, keep := range []float64{gb, gb / 4} {
 		t.Run(fmt.Sprintf("keep %.2f GB", keep), func(t *testing.T) {
 			dir := t.TempDir()
-			o := Options{RetainEvery: time.Second, MemTableSize: 32 << 20} // as in the bridge
+			o := Options{RetainEvery: time.Second, MemTableSize: 8 << 20} // as in the bridge
 			s, stop := start(t, dir, o)
 			create(t, s, "a", streams.Config{Shards: 16, MaxBytes: int64(keep * 1e9)})
 			recs := json200(5000)

@@ -38,7 +38,7 @@ type Options struct {
 	Log          *slog.Logger     // nil: nothing is logged
 	Now          func() time.Time // nil: time.Now
 	Expiry       func() time.Time // by which retention by time goes, see bridge/clock; nil: Now
-	MemTableSize uint64           // bytes; 0: 32 MiB. Up to four may be held while the disk is behind
+	MemTableSize uint64           // bytes; 0: 8 MiB. Up to four may be held while the disk is behind
 	CacheSize    int64            // bytes of Pebble's block cache; 0: 32 MiB
 	QueueBytes   int64            // batches that wait for the disk, after which commits block; 0: 32 MiB
 	Gather       time.Duration    // how long CommitAsync may put off a sync for more to come; 0: not
@@ -150,7 +150,10 @@ func Open(dir string, o Options) (*Store, error) {
 		o.Expiry = o.Now
 	}
 	if o.MemTableSize == 0 {
-		o.MemTableSize = 32 << 20
+		// Two are in memory under a steady load, one that fills and one that is used
+		// again. With 32 MiB that was 40 MB more, for 2 % fewer bytes written (TestCost)
+		// and 6 % more messages in an overload.
+		o.MemTableSize = 8 << 20
 	}
 	if o.CacheSize == 0 {
 		o.CacheSize = 32 << 20
