@@ -80,8 +80,14 @@ func (a *Agent) clearOutput(ctx context.Context, path []string) error {
 	var value hal.Value
 	if s, ok := a.sensor(name); ok {
 		value = s.Safe.Values[channel]
-		if initial, ok := s.Options["initial"].(bool); ok && channel == "level" {
+		// The option initial of gpio-out, and that of pwm.
+		switch initial := s.Options["initial"].(type) {
+		case bool:
 			value = hal.BoolValue(initial)
+		case float64:
+			value = hal.FloatValue(initial)
+		case int64:
+			value = hal.IntValue(initial)
 		}
 	}
 	a.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strings"
@@ -110,7 +111,8 @@ func (r *runner) note(err error) {
 	state := stateOf(err, kind)
 	r.mu.Lock()
 	before, since := r.st.State, r.st.Since
-	moved := before != state || r.st.Kind != kind
+	// A bus that hangs is "timeout" and "busy" in turns.
+	moved := before != state || r.st.Kind != kind && state != Stuck
 	if before != state {
 		r.st.State, r.st.Since = state, now
 	}
@@ -122,13 +124,19 @@ func (r *runner) note(err error) {
 	if !moved {
 		return
 	}
+	bad, good := slog.LevelWarn, slog.LevelInfo
+	if !r.tell(now) { // it changes all the time
+		bad, good = slog.LevelDebug, slog.LevelDebug
+	}
+	ctx := context.Background()
 	switch {
 	case err != nil:
-		r.log.Warn("sensor failed, will retry", "driver", r.spec.Driver, "state", state, "kind", kind, "err", err)
+		r.log.Log(ctx, bad, "sensor failed, will retry", "driver", r.spec.Driver, "state", state, "kind", kind, "err",
+			err)
 	case before != Starting:
-		r.log.Info("sensor works again", "after", now.Sub(since).Round(time.Millisecond), "state_before", before)
+		r.log.Log(ctx, good, "sensor works again", "after", now.Sub(since).Round(time.Millisecond), "state_before",
+			before)
 	}
-	r.changed()
 }
 
 // failed counts a failure.

@@ -202,6 +202,30 @@ func TestImplausible(t *testing.T) {
 	})
 }
 
+// A loose cable is told of less and less often: who is told writes to flash.
+func TestFlappingIsToldSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, told := 0, 0
+		f := &fake{read: func(context.Context) ([]hal.Value, error) {
+			if n++; n%2 == 0 {
+				return nil, errors.New("loose")
+			}
+			return []hal.Value{hal.BoolValue(true)}, nil
+		}}
+		s := New(Options{Sink: &times{}, Open: func(context.Context, Spec) (hal.Sensor, error) { return f, nil },
+			Changed: func(string) { told++ }})
+		s.Set([]Spec{{Name: "x", Sampling: Sampling{Every: time.Second}}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		time.Sleep(2 * time.Hour)
+		cancel()
+		if err := <-done; err != nil || n < 3000 || told < 15 || told > 25 {
+			t.Errorf("%d readings, told %d times, %v", n, told, err)
+		}
+	})
+}
+
 // The kinds of errors that no driver names.
 func TestStates(t *testing.T) {
 	r := newRunner(New(Options{}), Spec{Name: "x", Sampling: Sampling{Every: time.Second}})

@@ -45,8 +45,10 @@ type runner struct {
 	pause     *backoff.ExponentialBackOff
 	limit     *limit
 	outs      map[string]*output
-	begun     bool // it was open once
-	busErrors int  // in a row
+	begun     bool          // it was open once
+	busErrors int           // in a row
+	told      time.Time     // when a change of the state was told last
+	quiet     time.Duration // how long no other is told
 
 	mu       sync.Mutex // guards the rest
 	sampling Sampling
@@ -121,6 +123,29 @@ func (r *runner) hold(held bool) {
 	if changed {
 		r.wake()
 	}
+}
+
+// How long a change of a sensor's state is not told after another: the time doubles
+// while changes come, since each is written to flash by who is told. Who wants to
+// know what a loose cable does in between asks for Status now and then.
+const (
+	quietLeast = time.Second
+	quietMost  = 10 * time.Minute
+)
+
+// tell tells of a change of the state, unless there were many, and says whether it did.
+func (r *runner) tell(now time.Time) bool {
+	since := now.Sub(r.told)
+	if !r.told.IsZero() && since < r.quiet {
+		return false
+	}
+	r.quiet = min(max(2*r.quiet, quietLeast), quietMost)
+	if since > 2*quietMost {
+		r.quiet = quietLeast
+	}
+	r.told = now
+	r.changed()
+	return true
 }
 
 func (r *runner) changed() {

@@ -53,9 +53,11 @@ type Sink interface {
 
 // Options of a Sampler.
 type Options struct {
-	Open    func(ctx context.Context, s Spec) (hal.Sensor, error)
-	Sink    Sink
-	Changed func(name string) // after a sensor's sampling, level or state changed; must not block; may be nil
+	Open func(ctx context.Context, s Spec) (hal.Sensor, error)
+	Sink Sink
+	// Changed is called after a sensor's sampling, level or state changed, but for states
+	// that change all the time: then every ten minutes. It must not block; may be nil.
+	Changed func(name string)
 	// Kind names what a driver's error is, "" for none that it knows; nil: none.
 	Kind func(error) string
 	// Recover frees the bus of a sensor, if it has one and its last try was long
