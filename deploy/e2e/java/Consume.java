@@ -30,7 +30,7 @@ import software.amazon.kinesis.retrieval.polling.PollingConfig;
 
 /**
  * Two workers of one consumer application, which print what they are given, a line at a time, until standard input
- * ends. Arguments: kinesisURL dynamodbURL stream application polling|fanout.
+ * ends. A line there ends worker one. Arguments: kinesisURL dynamodbURL stream application polling|fanout.
  */
 public final class Consume {
     private static final CountDownLatch BEGUN = new CountDownLatch(1);
@@ -137,8 +137,11 @@ public final class Consume {
             thread.start();
             BEGUN.await(); // two that make the tables at once give up (seen with 3.5.1)
         }
-        while (System.in.read() >= 0) {
-            // nothing is asked of us
+        for (int c; (c = System.in.read()) >= 0;) {
+            if (c == '\n') {
+                workers.remove(0).startGracefulShutdown().get();
+                say("down one");
+            }
         }
         for (var s : workers) {
             s.startGracefulShutdown();
