@@ -15,9 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"filippo.io/age"
-
-	"github.com/tidemill/tidemill/bridge/backup/vault"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
@@ -162,17 +159,8 @@ const killedStream = "TIDEMILL_RESTORE_STREAM_KILLED"
 // TestRestoreStreamKilled kills the restore of a stream at 30 instants: there is nothing of it,
 // or all of it, and the next run makes it whole.
 func TestRestoreStreamKilled(t *testing.T) {
-	if dir := os.Getenv(killedStream); dir != "" {
-		id, err := age.ParseX25519Identity(os.Getenv(killedStream + "_KEY"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		target, err := vault.Open(t.Context(), os.Getenv(killedStream+"_TARGET"), vault.TargetOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = RestoreStream(t.Context(), RestoreOptions{Target: target, ID: vault.Latest,
-			Identities: []age.Identity{id}, Dir: dir, Account: testAccount}, "split", os.Getenv(killedStream+"_AS"))
+	if os.Getenv(killedStream) != "" {
+		_, err := RestoreStream(t.Context(), killedOptions(t, killedStream), "split", os.Getenv(killedStream+"_AS"))
 		if err != nil && !errors.Is(err, streams.ErrExists) {
 			t.Fatal(err)
 		}

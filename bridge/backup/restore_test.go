@@ -379,23 +379,29 @@ func TestRestoreTorn(t *testing.T) {
 	}
 }
 
+// killedOptions are a restore's in a process that is to be killed: what variables say
+// whose names begin so.
+func killedOptions(t *testing.T, variable string) RestoreOptions {
+	t.Helper()
+	id, err := age.ParseX25519Identity(os.Getenv(variable + "_KEY"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := vault.Open(t.Context(), os.Getenv(variable+"_TARGET"), vault.TargetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return RestoreOptions{Target: target, ID: vault.Latest, Identities: []age.Identity{id}, Dir: os.Getenv(variable),
+		Account: testAccount}
+}
+
 const killedDir = "TIDEMILL_RESTORE_KILLED"
 
 // TestRestoreKilled kills a restore at 30 instants. Each time there is no data directory, or
 // the whole one; and the next run makes it whole.
 func TestRestoreKilled(t *testing.T) {
-	if dir := os.Getenv(killedDir); dir != "" {
-		id, err := age.ParseX25519Identity(os.Getenv(killedDir + "_KEY"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		target, err := vault.Open(t.Context(), os.Getenv(killedDir+"_TARGET"), vault.TargetOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = Restore(t.Context(), RestoreOptions{Target: target, ID: vault.Latest, Identities: []age.Identity{id},
-			Dir: dir, Account: testAccount})
-		if err != nil {
+	if os.Getenv(killedDir) != "" {
+		if _, err := Restore(t.Context(), killedOptions(t, killedDir)); err != nil {
 			t.Fatal(err)
 		}
 		return

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,25 +9,12 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/backup"
 	"github.com/tidemill/tidemill/bridge/backup/vault"
-	"github.com/tidemill/tidemill/bridge/config"
-	"github.com/tidemill/tidemill/bridge/server"
 )
 
 // A stopped bridge is backed up, and its backups are listed, verified and pruned.
 func TestBackupOfAStoppedBridge(t *testing.T) {
 	dir := t.TempDir()
-	data, to, key := filepath.Join(dir, "data"), filepath.Join(dir, "to"), filepath.Join(dir, "key")
-	cfg, err := config.Load("", func(string) string { return "" }, map[string]string{"data_dir": data})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := server.New(server.Options{Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	data, to, key := newData(t), filepath.Join(dir, "to"), filepath.Join(dir, "key")
 	public, _, err := runText(t, "backup", "keygen", key)
 	public = strings.TrimSpace(public)
 	info, e := os.Stat(key)

@@ -79,12 +79,7 @@ var certCreate = command{name: "cert create", args: "[NAME]",
 		if in.CSR != "" {
 			files = files[1:]
 		}
-		for _, name := range files { // before a certificate is issued that nobody would have
-			if _, err := os.Lstat(filepath.Join(*out, name)); err == nil {
-				return fmt.Errorf("%s is there already; it is not overwritten", filepath.Join(*out, name))
-			}
-		}
-		if err := os.MkdirAll(*out, 0o700); err != nil {
+		if err := folderFor(*out, files); err != nil {
 			return err
 		}
 		return c.with(ctx, func(a *client) error {

@@ -2,28 +2,17 @@ package cli
 
 import (
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/tidemill/tidemill/bridge/config"
-	"github.com/tidemill/tidemill/bridge/server"
 )
 
 // check reads all and says what is damaged; salvage makes a directory that a
 // bridge starts with of the rest.
 func TestCheckAndSalvage(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
-	cfg, err := config.Load("", func(string) string { return "" }, map[string]string{"data_dir": data})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := server.New(server.Options{Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openData(t, data)
 	step{"check -data " + data, 1, "", "stop the bridge first"}.run(t)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

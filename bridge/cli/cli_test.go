@@ -232,6 +232,15 @@ func TestRuleTest(t *testing.T) {
 func newData(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
+	if err := openData(t, dir).Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// openData opens a data directory as serve does, and makes one that is not there.
+func openData(t *testing.T, dir string) *server.Server {
+	t.Helper()
 	cfg, err := config.Load("", func(string) string { return "" }, map[string]string{"data_dir": dir})
 	if err != nil {
 		t.Fatal(err)
@@ -240,10 +249,7 @@ func newData(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return s
 }
 
 // Secrets are put, listed without their values, rotated, put back and deleted.

@@ -1,31 +1,17 @@
 package cli
 
 import (
-	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/datadir"
-	"github.com/tidemill/tidemill/bridge/server"
 )
 
 // What is wrong with the flags of move finish is told before the bridge is touched.
 func TestMoveFinishChecksFirst(t *testing.T) {
 	dir := t.TempDir()
-	data, to, key := filepath.Join(dir, "data"), filepath.Join(dir, "to"), filepath.Join(dir, "key")
-	cfg, err := config.Load("", func(string) string { return "" }, map[string]string{"data_dir": data})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := server.New(server.Options{Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler)})
-	if err == nil {
-		err = s.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	data, to, key := newData(t), filepath.Join(dir, "to"), filepath.Join(dir, "key")
 	public, _, err := runText(t, "backup", "keygen", key)
 	if err != nil {
 		t.Fatal(err)

@@ -71,18 +71,7 @@ func TestServeTaken(t *testing.T) {
 // Who asks a stopped bridge something gets the answer alone; what is wrong with the
 // access keys is said by reload, as by serve.
 func TestCommandsAreQuiet(t *testing.T) {
-	data := filepath.Join(t.TempDir(), "data")
-	cfg, err := config.Load("", func(string) string { return "" }, map[string]string{"data_dir": data})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := server.New(server.Options{Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	data := newData(t)
 	keys := filepath.Join(data, "pki", "access-keys")
 	text, err := os.ReadFile(keys)
 	if err != nil {

@@ -26,13 +26,7 @@ var thingCreate = command{name: "thing create", args: "NAME",
 		if in.Name = c.args[0]; *out == "" {
 			*out = folderOf(in.Name)
 		}
-		// Before a certificate is issued that nobody would have the key of.
-		for _, name := range identityFiles {
-			if _, err := os.Lstat(filepath.Join(*out, name)); err == nil {
-				return fmt.Errorf("%s is there already; it is not overwritten", filepath.Join(*out, name))
-			}
-		}
-		if err := os.MkdirAll(*out, 0o700); err != nil {
+		if err := folderFor(*out, identityFiles[:]); err != nil {
 			return err
 		}
 		return c.with(ctx, func(a *client) error {
@@ -51,6 +45,18 @@ var thingCreate = command{name: "thing create", args: "NAME",
 			return err
 		})
 	}}
+
+// folderFor makes the folder of an identity, unless one of the files is there: before
+// a certificate is issued that nobody would have the key of.
+func folderFor(dir string, files []string) error {
+	for _, name := range files {
+		path := filepath.Join(dir, name)
+		if _, err := os.Lstat(path); err == nil {
+			return fmt.Errorf("%s is there already; it is not overwritten", path)
+		}
+	}
+	return os.MkdirAll(dir, 0o700)
+}
 
 // newThing adds the flags of those commands that make one.
 func newThing(c *call) *admin.NewThing {

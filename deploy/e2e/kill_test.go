@@ -124,32 +124,13 @@ func TestKillEverything(t *testing.T) {
 	}))
 
 	// No new readings; then everything must arrive by itself.
-	for _, a := range f.agents {
-		f.must(a.Configure(countPause))
-		f.must(rig.Until(ctx, "status of "+a.Thing, func() (bool, error) {
-			var s struct{}
-			err := a.Status(ctx, &s) // it has started, and so hears signals
-			return err == nil, err
-		}))
-		f.must(a.Signal(syscall.SIGHUP))
-	}
-	f.drained()
-	for _, a := range f.agents {
-		f.must(a.Stop(patience))
-	}
+	perThing := f.finished()
 	var durable uint64
-	perThing := map[string]uint64{}
 	for _, a := range f.agents {
-		st, err := spool.Inspect(a.SpoolFile())
-		f.must(err)
-		if st.Batches != 0 || st.Dropped != 0 {
-			t.Errorf("%s: %d batches left, %d readings dropped", a.Thing, st.Batches, st.Dropped)
-		}
 		if aside, _ := filepath.Glob(a.SpoolFile() + "*corrupt*"); len(aside) > 0 {
 			t.Errorf("%s: a spool was set aside: %v", a.Thing, aside)
 		}
-		durable += st.Appended
-		perThing[a.Thing] = st.Appended
+		durable += perThing[a.Thing]
 	}
 	f.must(rig.Until(ctx, "the last object", func() (bool, error) {
 		var s []admin.DeliveryInfo
@@ -373,6 +354,33 @@ func (f *fleet) drained() {
 			return empty >= 3, nil
 		}))
 	}
+}
+
+// finished has agents measure no more, send what they have and end, and returns how many
+// readings each one's spool had.
+func (f *fleet) finished() map[string]uint64 {
+	f.t.Helper()
+	for _, a := range f.agents {
+		f.must(a.Configure(countPause))
+		f.must(rig.Until(f.ctx, "status of "+a.Thing, func() (bool, error) {
+			var s struct{}
+			err := a.Status(f.ctx, &s) // it has started, and so hears signals
+			return err == nil, err
+		}))
+		f.must(a.Signal(syscall.SIGHUP))
+	}
+	f.drained()
+	durable := map[string]uint64{}
+	for _, a := range f.agents {
+		f.must(a.Stop(patience))
+		st, err := spool.Inspect(a.SpoolFile())
+		f.must(err)
+		if st.Batches != 0 || st.Dropped != 0 {
+			f.t.Errorf("%s: %d batches left, %d readings dropped", a.Thing, st.Batches, st.Dropped)
+		}
+		durable[a.Thing] = st.Appended
+	}
+	return durable
 }
 
 // streamReadings reads a whole stream, shard after shard in order.

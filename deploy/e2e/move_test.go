@@ -7,11 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/tidemill/tidemill/agent/spool"
 	"github.com/tidemill/tidemill/deploy/nightly"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
@@ -37,21 +35,7 @@ func TestMove(t *testing.T) {
 		m.move(filepath.Join(f.dir, fmt.Sprint("bridge-", i)))
 	}
 	m.arrives()
-	for _, a := range f.agents {
-		f.must(a.Configure(countPause))
-		f.must(a.Signal(syscall.SIGHUP))
-	}
-	f.drained()
-	durable := map[string]uint64{}
-	for _, a := range f.agents {
-		f.must(a.Stop(patience))
-		st, err := spool.Inspect(a.SpoolFile())
-		f.must(err)
-		if st.Batches != 0 || st.Dropped != 0 {
-			t.Errorf("%s: %d batches left, %d readings dropped", a.Thing, st.Batches, st.Dropped)
-		}
-		durable[a.Thing] = st.Appended
-	}
+	durable := f.finished()
 	got := f.streamReadings("readings")
 	missing, twice := account(t, "stream", got, durable, true)
 	t.Logf("%d moves, %d kills of phases, %d of the bridge; %d readings, %d missing, %d twice; gap of devices: %v",

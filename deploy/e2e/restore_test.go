@@ -6,11 +6,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/tidemill/tidemill/agent/spool"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -51,21 +49,7 @@ func TestRestore(t *testing.T) {
 	if held := run("restore", "held"); !strings.Contains(held, "firehose/archive") {
 		t.Errorf("held is %q", held)
 	}
-	for _, a := range f.agents {
-		f.must(a.Configure(countPause))
-		f.must(a.Signal(syscall.SIGHUP))
-	}
-	f.drained()
-	durable := map[string]uint64{}
-	for _, a := range f.agents {
-		f.must(a.Stop(patience))
-		st, err := spool.Inspect(a.SpoolFile())
-		f.must(err)
-		if st.Batches != 0 || st.Dropped != 0 {
-			t.Errorf("%s: %d batches left, %d readings dropped", a.Thing, st.Batches, st.Dropped)
-		}
-		durable[a.Thing] = st.Appended
-	}
+	durable := f.finished()
 	got := f.streamReadings("readings")
 	lost := recovered(t, got, acked, durable)
 	t.Logf("%d readings, %d of them lost that were acknowledged after the backup; back after %v", len(got), lost,

@@ -248,11 +248,7 @@ func (t *Tx) CA(id string) (CA, error) {
 
 // CAPEM returns the certificate of an authority.
 func (t *Tx) CAPEM(id string) ([]byte, error) {
-	text := t.tx.Table(bCAPEM).Get([]byte(id))
-	if text == nil {
-		return nil, fmt.Errorf("CA %q: %w", id, ErrNotFound)
-	}
-	return bytes.Clone(text), nil
+	return t.text(bCAPEM, "CA", id)
 }
 
 // UpdateCA changes a CA's Status, AutoRegister and Registration to what f makes

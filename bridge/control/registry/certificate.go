@@ -211,11 +211,7 @@ func (t *Tx) Certificate(id string) (Certificate, error) {
 
 // CertificatePEM returns a certificate itself.
 func (t *Tx) CertificatePEM(id string) ([]byte, error) {
-	text := t.tx.Table(bPEM).Get([]byte(id))
-	if text == nil {
-		return nil, fmt.Errorf("certificate %q: %w", id, ErrNotFound)
-	}
-	return append([]byte(nil), text...), nil
+	return t.text(bPEM, "certificate", id)
 }
 
 // SetCertificateStatus activates, deactivates or revokes a certificate. A

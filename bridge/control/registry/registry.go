@@ -27,6 +27,7 @@
 package registry
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -413,6 +414,15 @@ func (t *Tx) get(bucket []byte, kind, key string, v any) error {
 		return fmt.Errorf("%s %q: %w: %w", kind, key, ErrCorrupt, err)
 	}
 	return nil
+}
+
+// text returns a copy of the entry key of a bucket that has no JSON.
+func (t *Tx) text(bucket []byte, kind, key string) ([]byte, error) {
+	raw := t.tx.Table(bucket).Get([]byte(key))
+	if raw == nil {
+		return nil, fmt.Errorf("%s %q: %w", kind, key, ErrNotFound)
+	}
+	return bytes.Clone(raw), nil
 }
 
 func (t *Tx) has(bucket []byte, key string) bool { return t.tx.Table(bucket).Get([]byte(key)) != nil }

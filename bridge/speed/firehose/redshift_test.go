@@ -1,6 +1,7 @@
 package firehose
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -78,9 +79,9 @@ func FuzzCopyOptions(f *testing.F) {
 	})
 }
 
-// Objects are loaded into PostgreSQL, each once; what cannot be loaded is in a
-// manifest, and is loaded when it is driven again.
-func TestWarehouseDestination(t *testing.T) {
+// database returns a connection to PostgreSQL, and its URL.
+func database(t *testing.T) (conn *pgx.Conn, u *url.URL) {
+	t.Helper()
 	address, passwordFile := counterpart.PostgreSQL(t)
 	u, err := url.Parse(address)
 	if err != nil {
@@ -95,11 +96,18 @@ func TestWarehouseDestination(t *testing.T) {
 		t.Fatal(err)
 	}
 	config.Password = strings.TrimSpace(string(password))
-	conn, err := pgx.ConnectConfig(t.Context(), config)
-	if err != nil {
+	if conn, err = pgx.ConnectConfig(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(t.Context())
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn, u
+}
+
+// Objects are loaded into PostgreSQL, each once; what cannot be loaded is in a
+// manifest, and is loaded when it is driven again.
+func TestWarehouseDestination(t *testing.T) {
+	conn, u := database(t)
+	config := conn.Config()
 	run := func(sql string) {
 		t.Helper()
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
@@ -159,25 +167,8 @@ func TestWarehouseDestination(t *testing.T) {
 
 // Options of COPY do at PostgreSQL what they do at Redshift.
 func TestCopyOptionsAtPostgreSQL(t *testing.T) {
-	address, passwordFile := counterpart.PostgreSQL(t)
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	password, err := os.ReadFile(passwordFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := pgx.ParseConfig(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Password = strings.TrimSpace(string(password))
-	conn, err := pgx.ConnectConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
+	conn, u := database(t)
+	config := conn.Config()
 	for name, c := range map[string]struct{ options, columns, in, want string }{
 		"escape": {`DELIMITER ';' ESCAPE IGNOREHEADER 1 ACCEPTINVCHARS FILLRECORD`, "n, a, b",
 			"n;a;b\n1;x\\;\\\\\xff;\\N\n2\n", `(1,"x;\\?",)(2,,)`},

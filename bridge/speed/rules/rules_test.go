@@ -302,24 +302,30 @@ type lying struct{ *rig }
 
 func (lying) Shard(string, streams.Hash) (int, bool) { return 0, true }
 
+// set brings rules in force that are compiled by it.
+func (l lying) set(docs map[string]string) {
+	l.t.Helper()
+	var all []*Rule
+	for name, doc := range docs {
+		rule, err := (&Compiler{Catalog: l}).Parse(name, []byte(doc))
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		all = append(all, rule)
+	}
+	if err := l.e.Set(all); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
 // While a commit fails nothing behind it takes effect; afterwards all does,
 // once and in order, and is counted once.
 func TestFailedCommitHoldsBackWhatFollows(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
-	var all []*Rule
-	for name, doc := range map[string]string{
+	lying{r}.set(map[string]string{
 		"all":   toOut("SELECT n FROM 'dt/#'"),
 		"ghost": strings.Replace(toOut("SELECT n FROM 'dt/#' WHERE n = 2500"), `"out"`, `"ghost"`, 1),
-	} {
-		rule, err := (&Compiler{Catalog: lying{r}}).Parse(name, []byte(doc))
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, rule)
-	}
-	if err := r.e.Set(all); err != nil {
-		t.Fatal(err)
-	}
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.store.Run(ctx) }()
@@ -368,20 +374,10 @@ func TestFailedCommitHoldsBackWhatFollows(t *testing.T) {
 // behind it failed.
 func TestFailedCommitLeavesCountsOfWhatWasBefore(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
-	var all []*Rule
-	for name, doc := range map[string]string{
+	lying{r}.set(map[string]string{
 		"never": toOut("SELECT n FROM 'dt/#' WHERE n < 0"),
 		"ghost": strings.Replace(toOut("SELECT n FROM 'ghost'"), `"out"`, `"ghost"`, 1),
-	} {
-		rule, err := (&Compiler{Catalog: lying{r}}).Parse(name, []byte(doc))
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, rule)
-	}
-	if err := r.e.Set(all); err != nil {
-		t.Fatal(err)
-	}
+	})
 	r.run()
 	defer func() { r.stop() }()
 	for n := range 3 {
