@@ -55,10 +55,14 @@ func levelOf(cfg config.Config) *slog.LevelVar {
 // without a pause took it to 250 MB; 45 MB with this. GOMEMLIMIT in the environment overrides.
 const softMemory = 32 << 20
 
-func runAgent(ctx context.Context, c *call) error {
+func holdMemory() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(softMemory)
 	}
+}
+
+func runAgent(ctx context.Context, c *call) error {
+	holdMemory()
 	source := configSource(c)
 	load := func() (config.Config, error) { return config.Load(source()) }
 	once := c.flags.Bool("once", false, "read each sensor once, send it with what waits in the spool, and end")

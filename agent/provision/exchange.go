@@ -13,7 +13,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
-	"github.com/tidemill/tidemill/agent/uplink"
+	"github.com/tidemill/tidemill/agent/mqttbound"
 )
 
 // errRefused says that the broker, which answers, does not take this identity: it
@@ -39,7 +39,7 @@ func (e *rejected) Error() string {
 type exchange struct {
 	w      *work
 	client mqtt.Client
-	conn   *uplink.Bounded // the client's
+	conn   *mqttbound.Conn // the client's
 	got    chan mqtt.Message
 	lost   chan error
 }
@@ -103,7 +103,7 @@ func (x *exchange) connect(ctx context.Context) error {
 }
 
 // dial makes a connection with the asker's certificate.
-func (x *exchange) dial(ctx context.Context) (*uplink.Bounded, error) {
+func (x *exchange) dial(ctx context.Context) (*mqttbound.Conn, error) {
 	pair, err := x.w.asker()
 	if err != nil {
 		return nil, err
@@ -130,7 +130,7 @@ func (x *exchange) dial(ctx context.Context) (*uplink.Bounded, error) {
 		_ = raw.Close()
 		return nil, err
 	}
-	return uplink.Bound(conn, uplink.MaxPacket), nil
+	return mqttbound.New(conn, mqttbound.MaxPacket), nil
 }
 
 // wait waits for a token, which may never be done when the connection is lost.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+	"github.com/tidemill/tidemill/agent/mqttbound"
 )
 
 // A peer that announces 256 MB ends the connection and costs no memory.
@@ -60,13 +61,13 @@ func TestBoundPasses(t *testing.T) {
 		_ = packets.NewControlPacket(packets.Pingresp).Write(&wire)
 	}
 	want := wire.String()
-	got, err := io.ReadAll(Bound(stutter{r: &wire}, MaxPacket))
+	got, err := io.ReadAll(mqttbound.New(stutter{r: &wire}, mqttbound.MaxPacket))
 	if err != nil || string(got) != want {
 		t.Errorf("%d of %d bytes, %v", len(got), len(want), err)
 	}
 	addr, _ := net.Pipe()
-	if _, err := io.ReadAll(Bound(stutter{addr, bytes.NewReader([]byte{0xd0, 0x80, 0x80, 0x80, 0x80, 1})},
-		MaxPacket)); err == nil {
+	if _, err := io.ReadAll(mqttbound.New(stutter{addr, bytes.NewReader([]byte{0xd0, 0x80, 0x80, 0x80, 0x80, 1})},
+		mqttbound.MaxPacket)); err == nil {
 		t.Error("a length of five bytes")
 	}
 }

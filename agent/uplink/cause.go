@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"github.com/tidemill/tidemill/agent/mqttbound"
 	"io"
 	"net"
 	"os"
@@ -65,6 +66,10 @@ func classify(err error, endpoint, name string, certified bool) *linkError {
 	var done *linkError
 	if errors.As(err, &done) {
 		return done
+	}
+	var bound *mqttbound.Error
+	if errors.As(err, &bound) {
+		return &linkError{Kind: KindProtocol, Text: bound.Text}
 	}
 	wrap := func(k Kind, format string, a ...any) *linkError {
 		return &linkError{Kind: k, Text: fmt.Sprintf(format, a...), Err: err}

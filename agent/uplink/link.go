@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/tidemill/tidemill/agent/mqttbound"
 )
 
 // chunk is how much one write to the network may hold, so that the time limit
@@ -27,14 +29,14 @@ var errClosed = errors.New("connection ended by this side")
 // queues, so that no client goroutine is ever stuck behind a dead network, and
 // it remembers what ended it, which the client forgets.
 type link struct {
-	net.Conn                // over TLS, or raw itself
-	bound     *Bounded      // the same
-	raw       net.Conn      // closed when the link fails: waits for nothing
-	certified bool          // this device had a certificate to show
-	limit     time.Duration // for one chunk to be written
-	down      chan struct{} // closed with the first cause
-	wake      chan struct{} // there is something to write, or to close
-	room      chan struct{} // something was written
+	net.Conn                  // over TLS, or raw itself
+	bound     *mqttbound.Conn // the same
+	raw       net.Conn        // closed when the link fails: waits for nothing
+	certified bool            // this device had a certificate to show
+	limit     time.Duration   // for one chunk to be written
+	down      chan struct{}   // closed with the first cause
+	wake      chan struct{}   // there is something to write, or to close
+	room      chan struct{}   // something was written
 
 	mu      sync.Mutex // guards the rest
 	buf     []byte
@@ -45,7 +47,7 @@ type link struct {
 }
 
 func newLink(c, raw net.Conn, limit time.Duration) *link {
-	b := Bound(c, MaxPacket)
+	b := mqttbound.New(c, mqttbound.MaxPacket)
 	return &link{Conn: b, bound: b, raw: raw, limit: limit, down: make(chan struct{}), wake: make(chan struct{}, 1),
 		room: make(chan struct{}, 1)}
 }

@@ -40,10 +40,12 @@ type rule struct {
 // rules are ordered from the narrow folder to the wide one.
 var rules = []rule{
 	{"shadow", nil},
-	{"hal", nil},
+	// A local broker's password and packets are those of the agent's own.
+	{"hal", []string{"agent/secretfile", "agent/mqttbound"}},
 	{"firmware", nil},
 	{"agent/telemetry", nil},
 	{"agent/secretfile", nil},
+	{"agent/mqttbound", nil},
 	{"agent/durable", nil},
 	{"agent/clock/kernel", nil},
 	{"agent", []string{"hal", "shadow", "firmware"}},

@@ -78,6 +78,7 @@ var drivers = []driver{
 	mcp9808Driver,
 	modbusDriver,
 	mpu6050Driver,
+	mqttDriver,
 	pca9685Driver,
 	pwmDriver,
 	scd4xDriver,

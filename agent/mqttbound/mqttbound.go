@@ -1,4 +1,8 @@
-package uplink
+// Package mqttbound holds an MQTT connection to packets of a size: the MQTT client
+// (paho 1.5.1) allocates whatever its peer announces, up to 256 MiB, before a byte
+// of it has come, and panics at a SUBACK with more codes than were asked for. The
+// agent's connection to its broker and those to local ones go through a Conn.
+package mqttbound
 
 import (
 	"fmt"
@@ -12,17 +16,21 @@ import (
 // lets anybody publish (128 KiB).
 const MaxPacket = 256 << 10
 
-// Bound returns c, whose reads fail when the peer announces an MQTT packet of
-// more than most bytes: the MQTT client allocates whatever is announced, up to
-// 256 MiB, before a byte of it has come.
-func Bound(c net.Conn, most int) *Bounded { return &Bounded{Conn: c, most: most} }
+// An Error is what of the peer's bytes made reads fail.
+type Error struct{ Text string }
 
-// Bounded follows the packets' fixed headers (MQTT 3.1.1, 2.2). One goroutine at
+func (e *Error) Error() string { return e.Text }
+
+// New returns c, whose reads fail when the peer announces an MQTT packet of more than
+// most bytes.
+func New(c net.Conn, most int) *Conn { return &Conn{Conn: c, most: most} }
+
+// A Conn follows the packets' fixed headers (MQTT 3.1.1, 2.2). One goroutine at
 // a time reads.
-type Bounded struct {
+type Conn struct {
 	net.Conn
 	most  int
-	err   atomic.Pointer[linkError]
+	err   atomic.Pointer[Error]
 	asked atomic.Int64 // filters of the SUBSCRIBE that is not answered yet
 
 	kind   byte // of the packet, and its flags
@@ -34,10 +42,10 @@ type Bounded struct {
 
 // Expect says that a SUBSCRIBE with so many filters is sent next, which the peer
 // answers by one SUBACK with as many codes. Reads fail at a SUBACK with more, at
-// which the MQTT client (paho 1.5.1, net.go) would panic.
-func (b *Bounded) Expect(filters int) { b.asked.Store(int64(filters)) }
+// which the MQTT client would panic (net.go).
+func (b *Conn) Expect(filters int) { b.asked.Store(int64(filters)) }
 
-func (b *Bounded) Read(p []byte) (int, error) {
+func (b *Conn) Read(p []byte) (int, error) {
 	if e := b.err.Load(); e != nil {
 		return 0, e
 	}
@@ -50,14 +58,14 @@ func (b *Bounded) Read(p []byte) (int, error) {
 }
 
 // Violation is what of the peer's bytes made reads fail, nil if that was none.
-func (b *Bounded) Violation() error {
+func (b *Conn) Violation() error {
 	if e := b.err.Load(); e != nil {
 		return e
 	}
 	return nil
 }
 
-func (b *Bounded) follow(p []byte) *linkError {
+func (b *Conn) follow(p []byte) *Error {
 	for len(p) > 0 {
 		if b.body > 0 {
 			n := min(b.body, len(p))
@@ -74,7 +82,7 @@ func (b *Bounded) follow(p []byte) *linkError {
 		b.shift += 7
 		switch {
 		case b.length > b.most:
-			return &linkError{Kind: KindProtocol,
+			return &Error{
 				Text: fmt.Sprintf("%s announces a packet of %d bytes or more, this device takes %d",
 					b.RemoteAddr(), b.length, b.most)}
 		case c < 0x80:
@@ -83,12 +91,12 @@ func (b *Bounded) follow(p []byte) *linkError {
 				continue
 			}
 			if codes, asked := b.length-2, int(b.asked.Swap(0)); codes > asked {
-				return &linkError{Kind: KindProtocol,
+				return &Error{
 					Text: fmt.Sprintf("%s answers a SUBSCRIBE with %d codes, %d filters were asked for",
 						b.RemoteAddr(), codes, asked)}
 			}
 		case b.shift == 28:
-			return &linkError{Kind: KindProtocol,
+			return &Error{
 				Text: fmt.Sprintf("%s sends a length of more than four bytes", b.RemoteAddr())}
 		}
 	}
