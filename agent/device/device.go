@@ -84,6 +84,7 @@ type Agent struct {
 	mu       sync.Mutex // guards the rest
 	cfg      config.Config
 	desired  map[string]map[string]any // of sensors' sampling by the shadow, over the configuration's
+	refused  map[outlet]hal.Value      // desired of outputs that do not take it
 	reported map[string]bool           // sensors that reported holds
 	unkept   unkept                    // why the reported state is not kept, or not whole
 }
@@ -98,7 +99,8 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 		d.Clock = kernelClock
 	}
 	a = &Agent{deps: d, cfg: cfg, log: d.Log.With("thing", cfg.Thing), started: time.Now(), board: d.Board,
-		changed: make(chan struct{}, 1), desired: map[string]map[string]any{}, reported: map[string]bool{}}
+		changed: make(chan struct{}, 1), desired: map[string]map[string]any{},
+		refused: map[outlet]hal.Value{}, reported: map[string]bool{}}
 	_, _ = rand.Read(a.boot[:]) // never fails
 	a.refusals.log = a.log
 	defer func() {

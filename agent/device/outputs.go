@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/sampler"
 	"github.com/tidemill/tidemill/hal"
 )
 
@@ -58,9 +59,13 @@ func (a *Agent) setOutput(ctx context.Context, path []string, desired any) (any,
 	if err != nil {
 		return nil, err
 	}
+	a.refuse(name, channel, nil)
 	ctx, cancel := context.WithTimeout(ctx, setWithin)
 	defer cancel()
 	got, err := a.sampler.SetOutput(ctx, name, channel, v)
+	if errors.Is(err, sampler.ErrRefused) {
+		a.refuse(name, channel, &v)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +75,28 @@ func (a *Agent) setOutput(ctx context.Context, path []string, desired any) (any,
 	a.log.Info("output set by the shadow", "sensor", name, "channel", channel, "desired", fmt.Sprint(desired),
 		"now", plain(got))
 	return plain(got), nil
+}
+
+// An outlet is a channel of an actuator.
+type outlet struct{ sensor, channel string }
+
+// refuse remembers a value that an output does not take, so that it is not tried again
+// and again; nil forgets it.
+func (a *Agent) refuse(sensor, channel string, v *hal.Value) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if v == nil {
+		delete(a.refused, outlet{sensor, channel})
+		return
+	}
+	a.refused[outlet{sensor, channel}] = *v
+}
+
+func (a *Agent) isRefused(sensor, channel string, v hal.Value) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	no, ok := a.refused[outlet{sensor, channel}]
+	return ok && no == v
 }
 
 // clearOutput sets an output to its option initial, or to what is safe. One without keeps
@@ -107,14 +134,13 @@ func (a *Agent) clearOutput(ctx context.Context, path []string) error {
 // catchUp sets outputs that were not open when the shadow wanted them set, or were held.
 func (a *Agent) catchUp(ctx context.Context) {
 	outputs, _ := a.shadow.Desired()["outputs"].(map[string]any)
-	refused, _ := a.shadow.Reported()["errors"].(map[string]any)
 	for _, st := range a.sampler.Status() {
 		want, _ := outputs[st.Name].(map[string]any)
 		for channel, v := range want {
 			now, known := st.Outputs[channel]
 			value, err := outputValue(v)
-			_, no := refused["outputs."+st.Name+"."+channel]
-			if err != nil || no || !known || !st.Open || st.Held || sameOutput(now, value) {
+			if err != nil || a.isRefused(st.Name, channel, value) || !known || !st.Open || st.Held || sameOutput(now,
+				value) {
 				continue
 			}
 			ctx, cancel := context.WithTimeout(ctx, setWithin)

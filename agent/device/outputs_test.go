@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/agent/config"
+	"github.com/tidemill/tidemill/agent/health"
 	"github.com/tidemill/tidemill/agent/sampler"
 	"github.com/tidemill/tidemill/hal"
 	"github.com/tidemill/tidemill/hal/sim"
@@ -167,6 +168,58 @@ func TestDesiredOutputIsSetOnce(t *testing.T) {
 	if n := in(); n != 1 {
 		t.Errorf("the level moved %d times", n)
 	}
+}
+
+// A number is set through the shadow and reported as desired; what is out of range is
+// refused, and an output that could not be opened is set when it can.
+func TestDesiredNumber(t *testing.T) {
+	c := newCloud(t, `{"outputs":{"fan":{"duty":0.3},"lamp":{"level":true}}}`)
+	cfg, b := testConfig(t), sim.New(sim.Options{})
+	cfg.Sensors = append(cfg.Sensors[2:3], config.Sensor{Name: "fan", Driver: "pwm",
+		Every: config.Duration(time.Minute), Timeout: config.Duration(time.Second),
+		Options: map[string]any{"output": b.PWMs()[0]},
+		Limits:  map[string]config.Limit{"duty": {Min: 0.1, Max: 0.8}}})
+	held, err := b.OpenOutput("sim:4", false) // so that the lamp cannot be opened
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := &cutLink{c: c}
+	d := c.deps(b)
+	d.Dial = link.dial
+	a, err := New(cfg, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, a)
+	defer stop()
+	c.until("reported as desired", func() bool { return c.reportedAt(0.3, "outputs", "fan", "duty") })
+	period, width := b.PWM(b.PWMs()[0]).Pulses()
+	if got := float64(width) / float64(period); !(got > 0.29 && got < 0.31) {
+		t.Errorf("the pulses are %v of %v", width, period)
+	}
+	c.until("the lamp is not open", func() bool { return c.refusal("outputs.lamp.level", "not open") })
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+	pin, _ := b.Pin("sim:4")
+	c.until("the lamp is set later", func() bool {
+		return pin.Level() && c.reportedAt(true, "outputs", "lamp",
+			"level")
+	})
+	c.desire(`{"outputs":{"fan":{"duty":0.9},"lamp":{"level":true}}}`)
+	link.set(false)
+	c.until("refused", func() bool { return c.refusal("outputs.fan.duty", "0.9, want 0.1 to 0.8") })
+	page, err := health.Query(t.Context(), cfg.Socket, "/metrics")
+	for _, want := range []string{`tidemill_agent_output{sensor="fan",channel="duty"} 0.3`,
+		`tidemill_agent_output{sensor="lamp",channel="level"} 1`,
+		`tidemill_agent_sensor_state{sensor="lamp",driver="gpio-out",state="ok",kind=""} 1`,
+		"tidemill_agent_device_configuration_refused 0"} {
+		if err != nil || !strings.Contains(string(page), want+"\n") {
+			t.Errorf("%v, no %s in\n%s", err, want, page)
+		}
+	}
+	stop()
+	c.wg.Wait()
 }
 
 // newEdges counts the changes of a pin by looking at it.

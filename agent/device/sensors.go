@@ -1,6 +1,8 @@
 package device
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/tidemill/tidemill/agent/health"
@@ -118,12 +120,35 @@ func flag(b bool) float64 {
 	return 0
 }
 
+// gauge is an output's value as a number.
+func gauge(v any) (float64, bool) {
+	switch x := v.(type) {
+	case bool:
+		return flag(x), true
+	case float64:
+		return x, true
+	case int64:
+		return float64(x), true
+	}
+	return 0, false
+}
+
 func sensorMetrics(m *health.Metrics, sensors []SensorStatus) {
 	for _, f := range sensorFamilies {
 		name := "tidemill_agent_sensor_" + f.name
 		m.Family(name, f.kind, f.help)
 		for i := range sensors {
 			m.Sample(name, f.value(&sensors[i]), "sensor", sensors[i].Name, "driver", sensors[i].Driver)
+		}
+	}
+	const output = "tidemill_agent_output"
+	m.Family(output, "gauge", "What an output is; 0 or 1 for a level.")
+	for i := range sensors {
+		s := &sensors[i]
+		for _, channel := range slices.Sorted(maps.Keys(s.Outputs)) {
+			if x, ok := gauge(s.Outputs[channel]); ok {
+				m.Sample(output, x, "sensor", s.Name, "channel", channel)
+			}
 		}
 	}
 	const state = "tidemill_agent_sensor_state"

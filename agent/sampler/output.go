@@ -59,11 +59,11 @@ type order struct {
 	done    chan struct{}
 }
 
-// Errors of SetOutput that tell what was wrong with the value.
-var (
-	errNotOutput = errors.New("sampler: not an output")
-	errValue     = errors.New("refused")
-)
+// ErrRefused means that an output does not take the value, and would not later: it is
+// out of range or of another type, or there is no such output.
+var ErrRefused = errors.New("refused")
+
+var errNotOutput = fmt.Errorf("%w: not an output", ErrRefused)
 
 // convert fits a number to a channel's kind.
 func convert(v hal.Value, kind hal.Kind) hal.Value {
@@ -83,7 +83,7 @@ func (o *output) check(v hal.Value, can *hal.Range) (hal.Value, error) {
 	v = convert(v, o.kind)
 	if v.Kind() != o.kind {
 		want := map[hal.Kind]string{hal.Bool: "true or false", hal.Float: "a number", hal.Int: "a whole number"}[o.kind]
-		return v, fmt.Errorf("%s: %w: want %s", o.channel, errValue, want)
+		return v, fmt.Errorf("%s: %w: want %s", o.channel, ErrRefused, want)
 	}
 	x, ok := number(v)
 	if !ok {
@@ -97,7 +97,7 @@ func (o *output) check(v hal.Value, can *hal.Range) (hal.Value, error) {
 		low, high = max(low, o.limit.Min), min(high, o.limit.Max)
 	}
 	if !(x >= low && x <= high) {
-		return v, fmt.Errorf("%s: %w: %v, want %v to %v", o.channel, errValue, x, low, high)
+		return v, fmt.Errorf("%s: %w: %v, want %v to %v", o.channel, ErrRefused, x, low, high)
 	}
 	return v, nil
 }

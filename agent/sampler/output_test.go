@@ -118,7 +118,7 @@ func TestOutputRanges(t *testing.T) {
 			{"speed", hal.FloatValue(1.5), hal.Value{}, "want a whole number"},
 			{"on", hal.BoolValue(true), hal.BoolValue(true), ""},
 			{"on", hal.FloatValue(1), hal.Value{}, "want true or false"},
-			{"current", hal.FloatValue(1), hal.Value{}, "not an output: m.current; it has duty, speed, on"},
+			{"current", hal.FloatValue(1), hal.Value{}, "refused: not an output: m.current; it has duty, speed, on"},
 		} {
 			got, err := s.SetOutput(t.Context(), "m", c.channel, c.v)
 			switch {

@@ -236,7 +236,8 @@ func (s *Sampler) Hold(name string, held bool) error {
 // SetOutput sets a channel of an actuator within its limits and returns what it then
 // is: value; one on the way there where a limit wants steps or a pause, which it goes
 // on; or what is safe while the sensor is held. It waits for the sensor to be open and
-// free, until ctx is done. What is set is set again where the hardware loses it.
+// free, until ctx is done. What is set is set again where the hardware loses it. An
+// error that wraps ErrRefused is about the value; others pass.
 func (s *Sampler) SetOutput(ctx context.Context, name, channel string, value hal.Value) (hal.Value, error) {
 	r, err := s.find(name)
 	if err != nil {
