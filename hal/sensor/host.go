@@ -20,6 +20,7 @@ var hostDriver = driver{
 		Options: []Option{
 			{"path", "string", "/", "the file system whose space is told, by any path in it"},
 			{"interface", "string", "", "network interface to count; all but lo if left out"},
+			{"zones", "bool", "false", "adds the temperature of each thermal zone"},
 			{"root", "string", "/", "folder that holds proc and sys, and path; for containers and tests"},
 		},
 	},
@@ -32,7 +33,8 @@ var hostDriver = driver{
 		if len(iface) > 15 || strings.ContainsAny(iface, "/ :") {
 			o.fail("interface", "%q, want the name of a network interface", iface)
 		}
-		return func(context.Context, hal.Board) (hal.Sensor, error) { return openHost(root, path, iface) }
+		zones, _ := o.flag("zones")
+		return func(context.Context, hal.Board) (hal.Sensor, error) { return openHost(root, path, iface, zones) }
 	},
 }
 
@@ -55,6 +57,7 @@ const (
 // reads them without garbage but for the reading itself.
 type host struct {
 	path, iface string
+	extra       []hostExtra
 
 	mu                            sync.Mutex // guards all below
 	closed                        bool
@@ -74,7 +77,7 @@ type diskResult struct {
 	err        error
 }
 
-func openHost(root, path, iface string) (hal.Sensor, error) {
+func openHost(root, path, iface string, zones bool) (hal.Sensor, error) {
 	proc := func(name string, most int) procFile {
 		return procFile{path: filepath.Join(root, "proc", name), most: most}
 	}
@@ -88,6 +91,7 @@ func openHost(root, path, iface string) (hal.Sensor, error) {
 		net:   proc("net/dev", 1<<20),
 		tmp:   procFile{path: findTemp(root), most: 64},
 		disk:  make(chan diskResult, 1),
+		extra: hostExtras(root, iface, zones),
 	}
 	b, err := h.stat.read()
 	if err == nil {
@@ -140,9 +144,10 @@ func escapeGlob(dir string) string {
 // Channels: cpu_used is the share of all processors' time since the last
 // reading; mem_used is what is not available; disk_free is what a user without
 // privileges can still write; net_rx and net_tx count since the interface came
-// up. A channel that the machine doesn't have is absent.
+// up. wifi_signal is that of the interface, or of the first that is wireless; a
+// Raspberry Pi tells what its supply is like. A channel that the machine doesn't have is absent.
 func (h *host) Channels() []hal.Channel {
-	return []hal.Channel{
+	chs := []hal.Channel{
 		hostTemp:         {Name: "cpu_temp", Unit: "°C", Kind: hal.Float},
 		hostCPU:          {Name: "cpu_used", Unit: "%", Kind: hal.Float},
 		hostLoad:         {Name: "load1", Kind: hal.Float},
@@ -154,6 +159,10 @@ func (h *host) Channels() []hal.Channel {
 		hostTx:           {Name: "net_tx", Unit: "B", Kind: hal.Int},
 		hostUptime:       {Name: "uptime", Unit: "s", Kind: hal.Float},
 	}
+	for _, e := range h.extra {
+		chs = append(chs, e.Channel)
+	}
+	return chs
 }
 
 // Read fails only if nothing could be read; a file that is missing or unlike
@@ -168,9 +177,13 @@ func (h *host) Read(ctx context.Context) ([]hal.Value, error) {
 	if h.closed {
 		return nil, fmt.Errorf("host: %w", os.ErrClosed)
 	}
-	v := make([]hal.Value, hostChannels)
+	v := make([]hal.Value, hostChannels, hostChannels+len(h.extra))
 	errs := [...]error{h.readTemp(v), h.readCPU(v), h.readLoad(v), h.readMemory(v), h.readNet(v), h.readUptime(v),
 		h.readDisk(ctx, v)}
+	for _, e := range h.extra {
+		value, _ := e.read() // absent, as all that is not there
+		v = append(v, value)
+	}
 	for i := range v {
 		if v[i].Kind() != hal.Absent {
 			return v, nil

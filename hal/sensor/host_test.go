@@ -211,3 +211,41 @@ func TestHostAllocs(t *testing.T) {
 		t.Errorf("%v allocations a reading, want at most 5", n)
 	}
 }
+
+// What only some machines have.
+func TestHostMore(t *testing.T) {
+	root := machine(t)
+	write(t, root, "proc/net/wireless", "Inter-| sta-|   Quality        |   Discarded packets               | Missed | WE\n"+
+		" face | tus | link level noise |  nwid  crypt   frag  retry   misc | beacon | 22\n"+
+		" wlan0: 0000   54.  -56.  -256        0      0      0      0     44        0\n")
+	write(t, root, "sys/devices/platform/soc/soc:firmware/get_throttled", "50005\n")
+	s := open(t, "host", nil, map[string]any{"root": root, "zones": true})
+	defer s.Close()
+	m := reading(t, s)
+	if m["wifi_signal"].Float() != -56 || m["gpu_thermal_temp"].Float() != 99 || m["cpu_thermal_temp"].Float() != 48.312 {
+		t.Errorf("%v", m)
+	}
+	for _, name := range []string{"undervoltage", "throttled", "undervoltage_seen", "throttled_seen"} {
+		if !m[name].Bool() {
+			t.Errorf("%s is not told", name)
+		}
+	}
+	write(t, root, "sys/devices/platform/soc/soc:firmware/get_throttled", "50000\n")
+	write(t, root, "proc/net/wireless", "no link\n")
+	m = reading(t, s)
+	if _, there := m["wifi_signal"]; there || m["undervoltage"].Bool() || !m["undervoltage_seen"].Bool() {
+		t.Errorf("%v", m)
+	}
+	write(t, root, "sys/devices/platform/soc/soc:firmware/get_throttled", "junk\n")
+	if m = reading(t, s); m["undervoltage"].Kind() != hal.Absent {
+		t.Errorf("%v", m)
+	}
+	volt := machine(t)
+	write(t, volt, "sys/class/hwmon/hwmon1/name", "rpi_volt\n")
+	write(t, volt, "sys/class/hwmon/hwmon1/in0_lcrit_alarm", "1\n")
+	v := open(t, "host", nil, map[string]any{"root": volt})
+	defer v.Close()
+	if m := reading(t, v); !m["undervoltage"].Bool() {
+		t.Errorf("%v", m)
+	}
+}
