@@ -15,7 +15,8 @@ import (
 // Who may send batches may ask for the time, and is told alone.
 func TestTimeIsTold(t *testing.T) {
 	asks, _ := topic.Lookup(telemetry.TimeTopic)
-	if tells, _ := topic.Lookup(telemetry.TimeAnswerTopic); asks.Service != topic.Time || asks.RightOf != telemetry.Topic ||
+	tells, _ := topic.Lookup(telemetry.TimeAnswerTopic)
+	if asks.Service != topic.Time || asks.RightOf != telemetry.Topic ||
 		tells.Service != topic.Time || !tells.Unasked {
 		t.Fatal("the programs use different topics")
 	}
