@@ -50,6 +50,8 @@ const (
 	// each of 64 lines (GPIO_V2_LINES_MAX in gpiolib-cdev.c). What is lost
 	// beyond that shows in the sequence numbers.
 	eventBuffer = 1024
+
+	eventsAtOnce = 32
 )
 
 type chipInfo struct {
@@ -119,9 +121,11 @@ type line struct {
 	out  atomic.Bool
 
 	// Of the goroutine that waits for edges.
-	seen   bool   // polling: the level at the last look
-	seq    uint32 // events: number of the last one
-	missed int    // changes that the kernel's buffer had no room for
+	seen   bool        // polling: the level at the last look
+	seq    uint32      // events: number of the last one
+	buf    []lineEvent // for reading
+	queue  []lineEvent // part of buf: read, and not yet told
+	missed int         // changes that the kernel's buffer had no room for
 }
 
 // A chip is an open device file of a controller.
@@ -445,6 +449,9 @@ func (l *line) WaitForEdge(timeout time.Duration) bool {
 // NextEdge waits for the next change. Its time is the kernel's, taken in the
 // interrupt; where the line is polled, that of the look.
 func (l *line) NextEdge(timeout time.Duration) (hal.Edge, bool) {
+	if len(l.queue) > 0 {
+		return l.next(), true
+	}
 	if l.poll > 0 {
 		ok := waitByPolling(l.Read, &l.seen, l.poll, timeout, l.done)
 		return hal.Edge{High: l.seen, At: l.Now()}, ok
@@ -457,15 +464,27 @@ func (l *line) NextEdge(timeout time.Duration) (hal.Edge, bool) {
 	if l.f.SetReadDeadline(end) != nil {
 		return hal.Edge{}, false
 	}
-	var e lineEvent
-	b := unsafe.Slice((*byte)(unsafe.Pointer(&e)), unsafe.Sizeof(e))
-	if n, err := l.f.Read(b); err != nil || n != len(b) {
+	// As many as are there, so that a fast signal is not a call for each edge.
+	if l.buf == nil {
+		l.buf = make([]lineEvent, eventsAtOnce)
+	}
+	const size = int(unsafe.Sizeof(lineEvent{}))
+	n, err := l.f.Read(unsafe.Slice((*byte)(unsafe.Pointer(&l.buf[0])), eventsAtOnce*size))
+	if err != nil || n < size {
 		return hal.Edge{}, false
 	}
-	// Numbers rise by one from 1 for each edge, also for those without room.
+	l.queue = l.buf[:n/size]
+	return l.next(), true
+}
+
+// next takes an event of the queue. Numbers rise by one from 1 for each edge, also
+// for those that the kernel had no room for.
+func (l *line) next() hal.Edge {
+	e := l.queue[0]
+	l.queue = l.queue[1:]
 	lost := e.lineSeqno - l.seq - 1
 	l.seq = e.lineSeqno
-	return hal.Edge{High: e.id == eventRising, At: time.Duration(e.timestamp), Lost: int(lost)}, true
+	return hal.Edge{High: e.id == eventRising, At: time.Duration(e.timestamp), Lost: int(lost)}
 }
 
 // Now is CLOCK_MONOTONIC, by which the kernel stamps edges (linux/gpio.h, since

@@ -210,6 +210,9 @@ func (c *ina2xx) measure(w *wire) ([]hal.Value, error) {
 		}
 		overflow = ina226Overflow
 	}
+	if c.id && r[inaBus]>>15 != 0 { // 7.6.3: always 0
+		return nil, fmt.Errorf("%w: bus voltage %04x", ErrImplausible, r[inaBus])
+	}
 	shunt := int16(r[inaShunt])
 	vals := []hal.Value{
 		hal.FloatValue(round(float64(shunt)*c.shuntStep, 1e8)),

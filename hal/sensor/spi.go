@@ -75,13 +75,13 @@ func (s *spiSensor) open(ctx context.Context, b hal.Board) (hal.Sensor, error) {
 
 func (s *spiSensor) Channels() []hal.Channel { return s.chip.channels() }
 
-// Read clocks one frame out of the chip; one that is damaged is asked for once
-// more.
+// Read clocks one frame out of the chip; one that contradicts itself is asked for
+// once more.
 func (s *spiSensor) Read(ctx context.Context) ([]hal.Value, error) {
 	var vals []hal.Value
 	err := s.do(ctx, func() (err error) {
 		for range triesDamaged {
-			if vals, err = s.frame(ctx); !errors.Is(err, ErrProtocol) {
+			if vals, err = s.frame(ctx); !errors.Is(err, ErrImplausible) {
 				break
 			}
 		}

@@ -54,10 +54,10 @@ func (c *MPU6050) reads(reg byte) byte {
 		for i := range 3 {
 			g := 16384 / float64(int(1)<<(c.b[0x1C]>>3&3))
 			dps := []float64{131, 65.5, 32.8, 16.4}[c.b[0x1B]>>3&3]
-			binary.BigEndian.PutUint16(d[2*i:], uint16(word(c.accel[i]/gravity, 1/g)))
-			binary.BigEndian.PutUint16(d[8+2*i:], uint16(word(c.gyro[i], 1/dps)))
+			binary.BigEndian.PutUint16(d[2*i:], uint16(steps(c.accel[i]/gravity, g, 16)))
+			binary.BigEndian.PutUint16(d[8+2*i:], uint16(steps(c.gyro[i], dps, 16)))
 		}
-		binary.BigEndian.PutUint16(d[6:], uint16(word(c.celsius-36.53, 1.0/340)))
+		binary.BigEndian.PutUint16(d[6:], uint16(steps(c.celsius-36.53, 340, 16)))
 		copy(c.b[0x3B:], d[:])
 	}
 	return c.b[reg]
@@ -126,7 +126,7 @@ func (c *LSM303) readAccel(reg byte) byte {
 			step = []float64{0.98, 1.95, 3.9, 11.72}[r.b[0x23]>>4&3]
 		}
 		i := (reg - 0x28) / 2
-		raw := max(min(word(c.a[i]/gravity*1000, step), 2047), -2048) << 4
+		raw := steps(c.a[i]/gravity*1000, 1/step, 12) << 4
 		return byte(uint16(raw) >> (8 * ((reg - 0x28) % 2)))
 	}
 	return r.b[reg]
@@ -140,7 +140,7 @@ func (c *LSM303) readMag(reg byte) byte {
 		case reg == 0x67 && on:
 			return 0x0F
 		case reg >= 0x68 && reg < 0x6E && on:
-			return byte(uint16(word(c.m[(reg-0x68)/2], 0.15)) >> (8 * ((reg - 0x68) % 2)))
+			return byte(uint16(steps(c.m[(reg-0x68)/2], 1/0.15, 16)) >> (8 * ((reg - 0x68) % 2)))
 		}
 		return r.b[reg]
 	}
@@ -154,7 +154,7 @@ func (c *LSM303) readMag(reg byte) byte {
 		if i == 2 {
 			gain = []float64{1, 980, 760, 600, 400, 355, 295, 205}[r.b[0x01]>>5]
 		}
-		raw := word(c.m[i]/100, 1/gain)
+		raw := steps(c.m[i]/100, gain, 16)
 		if raw > 2047 || raw < -2048 {
 			raw = -4096 // overflow
 		}

@@ -138,22 +138,17 @@ func (c *INA) writes(reg byte, v uint16) {
 	}
 }
 
-// word is v in steps, held within 16 bits and the sign.
-func word(v, step float64) int16 {
-	return int16(min(max(math.Round(v/step), math.MinInt16), math.MaxInt16))
-}
-
 func (c *INA) reads(reg byte) uint16 {
 	// 8.5.1 of the INA219; 7.5 of the INA226.
-	shuntStep, busStep, shift, currentBy, powerBy := 10e-6, 4e-3, 3, 4096.0, 5000.0
+	shuntIn, busIn, shift, currentBy, powerBy := 100e3, 250.0, 3, 4096.0, 5000.0 // counts in 1 V
 	if c.is226 {
-		shuntStep, busStep, shift, currentBy, powerBy = 2.5e-6, 1.25e-3, 0, 2048.0, 20000.0
+		shuntIn, busIn, shift, currentBy, powerBy = 400e3, 800, 0, 2048, 20000
 	}
-	shunt := word(c.amps*c.ohms, shuntStep)
-	bus := uint16(max(word(c.volts, busStep), 0))
+	shunt := steps(c.amps*c.ohms, shuntIn, 16)
+	bus := uint16(max(steps(c.volts, busIn, 16), 0))
 	full := float64(shunt) * float64(c.w[5]) / currentBy
 	over := math.Abs(full) > math.MaxInt16
-	current := word(full, 1)
+	current := steps(full, 1, 16)
 	switch {
 	case reg == 1:
 		return uint16(shunt)
