@@ -38,6 +38,13 @@ every = "1s"
 bus = "/dev/i2c-1"
 address = 0x49
 [[sensor]]
+name = "air"
+driver = "dps310"
+every = "5s"
+[sensor.options]
+bus = "/dev/i2c-1"
+address = 0x76
+[[sensor]]
 name = "door"
 driver = "gpio-in"
 every = "1s"

@@ -110,6 +110,7 @@ var tmp102Driver = i2cDriver{
 			wide:   true,
 			config: 3 << 6, // CR: 8 conversions a second, which no reset gives
 			mask:   lm75Shutdown<<8 | 3<<6,
+			reset:  2 << 6,
 			clear:  1 << 4, // EM
 			one:    0x6000, // R1, R0: "always 11"
 			zero:   0x000F,
@@ -132,6 +133,7 @@ var tmp102Driver = i2cDriver{
 type lm75 struct {
 	wide         bool   // the configuration has two bytes, else one, kept as the upper
 	config, mask uint16 // bits that are set, and must read back
+	reset        uint16 // what mask's bits are after power-on
 	clear        uint16 // bits beside mask that config decides too
 	one, zero    uint16 // bits of the configuration that always read 1, and 0
 	settle       time.Duration
@@ -226,18 +228,17 @@ func (c *lm75) measure(w *wire) ([]hal.Value, error) {
 	return []hal.Value{v}, err
 }
 
-// nothing reads again what reads 0: that is 0 °C, what a chip has before its
-// first conversion, or a bus that something holds down. A thermostat with both
-// limits at 0 °C is none.
-func (c *lm75) nothing(w *wire) (uint16, error) {
-	if w.left() > c.settle+margin {
+// nothing looks at a chip that reads 0 again: that is 0 °C, what a chip has before
+// its first conversion, or a bus that something holds down. A configuration that no
+// reset gives rules out the second. A thermostat with both limits at 0 °C is none.
+func (c *lm75) nothing(w *wire) (raw uint16, err error) {
+	if c.config&c.mask == c.reset && w.left() > c.settle+margin {
 		if err := w.pause(c.settle); err != nil {
 			return 0, err
 		}
-	}
-	raw, err := w.word(lm75Temp)
-	if err != nil || raw != 0 {
-		return raw, err
+		if raw, err = w.word(lm75Temp); err != nil || raw != 0 {
+			return raw, err
+		}
 	}
 	hyst, err1 := w.word(lm75Hyst)
 	over, err2 := w.word(lm75Over)

@@ -201,8 +201,12 @@ func nameFor(device, otherwise string) string {
 	return name[:min(len(name), 40)]
 }
 
-// gpio suggests a line of each controller: the first that is named and free, but
-// GPIO17 of a Raspberry Pi, whose first lines are those of HATs and I2C.
+// headerLine is a line of a Raspberry Pi's header. Other lines may switch what the
+// board needs.
+var headerLine = regexp.MustCompile(`^GPIO[0-9]+$`)
+
+// gpio suggests a free line of each controller's header: GPIO17, or else the first
+// after those that have a use of their own.
 func (s *Survey) gpio(b hal.Board) {
 	l, ok := b.(hal.LineLister)
 	if !ok {
@@ -215,8 +219,8 @@ func (s *Survey) gpio(b hal.Board) {
 		free := ""
 		for i, line := range c.Lines {
 			g.Lines = append(g.Lines, GPIOLine{i, line.Name, line.User})
-			if line.User == "" && (free == "" && line.Name != "" && line.Name != "-" || line.Name == "GPIO17") {
-				free = fmt.Sprintf("%s:%d", c.Label, i)
+			if line.User == "" && headerLine.MatchString(line.Name) && (free == "" || line.Name == "GPIO17") {
+				free = line.Name
 			}
 		}
 		s.GPIO = append(s.GPIO, g)
