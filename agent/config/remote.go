@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,6 +56,10 @@ func localOption(name string) bool {
 	return strings.HasSuffix(name, "_file") ||
 		slices.Contains([]string{"root", "path", "dir", "command", "program", "args", "ca", "cert", "key"}, name)
 }
+
+// hardware are the paths that may be named. Opening another can do harm by itself: a
+// watchdog that is opened and closed again restarts the device.
+var hardware = regexp.MustCompile(`^/dev/(i2c-|spidev|tty|serial/by-(id|path)/)[0-9A-Za-z._:-]+$`)
 
 // parseRemote returns the agent's part of a deviceConfiguration in the form of a file's
 // tables, nil if there is none, and all that is wrong with it by itself.
@@ -155,8 +160,12 @@ func remoteDenied(in map[string]any) (errs []error) {
 		}
 		options, _ := sn["options"].(map[string]any)
 		for _, name := range slices.Sorted(maps.Keys(options)) {
-			if localOption(name) {
+			path, _ := options[name].(string)
+			switch {
+			case localOption(name):
 				deny(at+"options."+name, "names something on the disk, which only the device's own file may")
+			case strings.HasPrefix(path, "/") && !hardware.MatchString(path):
+				deny(at+"options."+name, strconv.Quote(path)+" is no bus or port")
 			}
 		}
 	}

@@ -6,10 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemill/tidemill/hal/sensor"
 )
 
 // provisioned writes a file and the identity beside it that has a deviceConfiguration.
@@ -89,9 +92,14 @@ func TestRemoteRefused(t *testing.T) {
 				"uplink.topic: not"}},
 		{"programs and files", `{"agent":{"sensor":[
 			{"name":"a","driver":"command","every":"1s","options":{"command":["sh"]}},
-			{"name":"b","driver":"mqtt","every":"1s","options":{"password_file":"/etc/shadow","root":"/"}}]}}`,
+			{"name":"b","driver":"mqtt","every":"1s","options":{"password_file":"/etc/shadow","root":"/"}},
+			{"name":"c","driver":"serial","every":"1s","options":{"port":"/dev/watchdog"}},
+			{"name":"d","driver":"serial","every":"1s","options":{"port":"/dev/tty/../watchdog"}},
+			{"name":"e","driver":"serial","every":"1s","options":{"port":"/dev/serial/by-id/usb-x_1:0-port0"}},
+			{"name":"f","driver":"x","every":"1s","options":{"bus":"/dev/i2c-1","device":"/dev/spidev0.0"}}]}}`,
 			[]string{`sensor[0].driver: "command" runs a program`, "sensor[0].options.command: names something",
-				"sensor[1].options.password_file: names", "sensor[1].options.root: names"}},
+				"sensor[1].options.password_file: names", "sensor[1].options.root: names",
+				`sensor[2].options.port: "/dev/watchdog" is no bus`, `sensor[3].options.port: "/dev/tty/../watchdog" is no`}},
 		{"all at once", `{"agent":{"spool":{"flush_every":5,"max_bytes":"2 GiB"},"nonsense":{"x":1},
 			"uplink":{"backoff_max":"2h","keepalive":"1s","drain":null},
 			"sensor":[{"name":"hall","phase":"20s"},{"name":"new","every":"1ms","driver":"x","options":{"bad":1}}]}}`,
@@ -149,6 +157,26 @@ func TestRemoteRefused(t *testing.T) {
 	if c, err := Load(provisioned(t, "log.level = \"loud\"\n", `{"agent":{"log":{"level":"debug"}}}`)); err == nil ||
 		c.Remote.State != RemoteNone {
 		t.Errorf("a file that is wrong: %+v, %v", c.Remote, err)
+	}
+}
+
+// Options of drivers that name files or programs are told apart by their names; this
+// finds one that came later.
+func TestLocalOptions(t *testing.T) {
+	telling := regexp.MustCompile(`\bfolder\b|\bfile|\babsolute path|\bthe program`)
+	known := map[string]bool{}
+	for _, d := range sensor.Drivers() {
+		for _, o := range d.Options {
+			known[o.Name] = true
+			if telling.MatchString(o.Help) && o.Name != "user" && !localOption(o.Name) {
+				t.Errorf("%s.%s may be set from afar: %s", d.Name, o.Name, o.Help)
+			}
+		}
+	}
+	for _, name := range []string{"command", "dir", "root", "path", "ca", "password_file"} {
+		if !known[name] {
+			t.Errorf("no driver has the option %s any more", name)
+		}
 	}
 }
 
