@@ -222,7 +222,8 @@ func TestHostMore(t *testing.T) {
 	s := open(t, "host", nil, map[string]any{"root": root, "zones": true})
 	defer s.Close()
 	m := reading(t, s)
-	if m["wifi_signal"].Float() != -56 || m["gpu_thermal_temp"].Float() != 99 || m["cpu_thermal_temp"].Float() != 48.312 {
+	if m["wifi_signal"].Float() != -56 || m["gpu_thermal_temp"].Float() != 99 ||
+		m["cpu_thermal_temp"].Float() != 48.312 {
 		t.Errorf("%v", m)
 	}
 	for _, name := range []string{"undervoltage", "throttled", "undervoltage_seen", "throttled_seen"} {

@@ -130,7 +130,8 @@ func (m *mqttSensor) open(ctx context.Context, _ hal.Board) (hal.Sensor, error) 
 
 // Note warns of a password that anybody on the way can read.
 func (m *mqttSensor) Note() string {
-	if ip := net.ParseIP(m.host); m.password != "" && m.ca == "" && m.host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	ip := net.ParseIP(m.host)
+	if local := m.host == "localhost" || ip != nil && ip.IsLoopback(); m.password != "" && m.ca == "" && !local {
 		return "the password goes to the broker without TLS: name its ca"
 	}
 	return ""

@@ -267,7 +267,10 @@ func TestMQTTMosquitto(t *testing.T) {
 	counterpart.Debian(t, "mosquitto", func() bool {
 		return exec.Command("mosquitto_passwd", "-b", "-c", passwords, "pi", "tide mill").Run() == nil
 	})
-	counterpart.Debian(t, "mosquitto-clients", func() bool { _, err := exec.LookPath("mosquitto_pub"); return err == nil })
+	counterpart.Debian(t, "mosquitto-clients", func() bool {
+		_, err := exec.LookPath("mosquitto_pub")
+		return err == nil
+	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -300,8 +303,8 @@ func TestMQTTMosquitto(t *testing.T) {
 		}
 	}
 	say("-t", "tele/plug1/STATE", "-r", "-m", `{"POWER":"OFF"}`)
-	s := keep(t, "mqtt", nil, map[string]any{"endpoint": endpoint, "user": "pi", "password_file": secret(t, "tide mill", 0o600),
-		"topics": []any{"tele/+/STATE", "zigbee2mqtt/+"}, "qos": 1})
+	s := keep(t, "mqtt", nil, map[string]any{"endpoint": endpoint, "user": "pi",
+		"password_file": secret(t, "tide mill", 0o600), "topics": []any{"tele/+/STATE", "zigbee2mqtt/+"}, "qos": 1})
 	say("-t", "tele/plug1/STATE", "-r", "-q", "1", "-m", `{"POWER":"ON"}`)
 	say("-t", "zigbee2mqtt/bath", "-m", `{"temperature":23.5}`)
 	for _, want := range []string{`device="plug1" power=true`, `device="bath" temperature=23.5`} {
