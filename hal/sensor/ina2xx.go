@@ -79,8 +79,9 @@ var inaOptions = []Option{
 		"a small one is finer, a large one reaches further"},
 }
 
-// ina2xx is the driver of both. periph's ina219 (v3.7.4) does not look at the
-// overflow flag.
+// ina2xx is the driver of both. periph's ina219 (v3.7.4) takes a bus of zeros for a
+// chip, does not see that a brown-out took the calibration, and gives no voltage at
+// an overflow; it has no INA226.
 type ina2xx struct {
 	id                 bool // the chip has one
 	config             uint16
