@@ -36,7 +36,8 @@ const maxTimeRequest = 256
 func AnswerTime(request []byte, now time.Time, bound time.Duration) ([]byte, error) {
 	var r TimeRequest
 	if len(request) > maxTimeRequest {
-		return nil, fmt.Errorf("telemetry: a request for the time of %d bytes, at most %d", len(request), maxTimeRequest)
+		return nil, fmt.Errorf("telemetry: a request for the time of %d bytes, at most %d",
+			len(request), maxTimeRequest)
 	}
 	if err := json.Unmarshal(request, &r); err != nil {
 		return nil, fmt.Errorf("telemetry: a request for the time: %w", err)

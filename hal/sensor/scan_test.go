@@ -68,7 +68,8 @@ func TestScanKnowsChips(t *testing.T) {
 					t.Fatal(err)
 				}
 				i := slices.IndexFunc(found, func(f sensor.Found) bool { return f.Address == p.Address })
-				if i < 0 || !slices.ContainsFunc(found[i].Chips, func(l sensor.Likely) bool { return l.Driver == chip }) {
+				named := func(l sensor.Likely) bool { return l.Driver == chip }
+				if i < 0 || !slices.ContainsFunc(found[i].Chips, named) {
 					t.Errorf("found %+v", found)
 				}
 			})
