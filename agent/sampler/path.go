@@ -126,7 +126,7 @@ func (p *path) append(chs []hal.Channel, at time.Time, vals []hal.Value) error {
 }
 
 // maxPaths bounds the sets of channels of a source that gives several.
-const maxPaths = 16
+const maxPaths = 64
 
 // paths are those of an open sensor. A sensor that is read has one.
 type paths struct {
