@@ -87,7 +87,7 @@ func (d *spiDevice) Tx(w, r []byte) error {
 		return fmt.Errorf("%s: %w", d.name, os.ErrClosed)
 	}
 	if err := d.conn.Tx(w, r); err != nil {
-		return &hal.BusError{Bus: d.name, Err: err}
+		return fmt.Errorf("%s: %w", d.name, err)
 	}
 	return nil
 }

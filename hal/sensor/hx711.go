@@ -86,8 +86,14 @@ func (s *hx711) open(ctx context.Context, b hal.Board) (hal.Sensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.in, err = b.Input(s.data); err != nil {
-		_ = s.out.Close() // Input's error says more
+	if o, ok := b.(hal.InputOpener); ok {
+		// Without interrupts, of which each bit would be one, in the middle of it.
+		s.in, err = o.OpenInput(s.data, hal.InputOptions{Poll: hx711Ready})
+	} else {
+		s.in, err = b.Input(s.data)
+	}
+	if err != nil {
+		_ = s.out.Close() // the input's error says more
 		return nil, err
 	}
 	s.release = func() error { return errors.Join(s.in.Close(), s.out.Close()) }
