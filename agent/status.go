@@ -75,6 +75,7 @@ func printStatus(c *call, st *device.Status) error {
 	}
 	line("thing", "%s", st.Thing)
 	line("agent", "%s, started %s, clock %s", st.Version, since(st.Started), st.Clock)
+	printTime(line, &st.Time)
 	l := &st.Link
 	line("link", "%s since %s, to %s", l.State, stamp(l.Since), l.Endpoint)
 	line("", "%d batches acknowledged since the start, the last %s; %d messages on their way", l.Acked,
@@ -107,6 +108,37 @@ func printStatus(c *call, st *device.Status) error {
 	}
 	printSensors(w, st.Sensors)
 	return w.Flush()
+}
+
+// printTime says what the agent knows of the time. "known" is what readings are good
+// for as they come.
+func printTime(line lineWriter, t *device.TimeStatus) {
+	now, within := t.Now.UTC().Format(time.RFC3339), time.Duration(t.Error*float64(time.Second)).Round(time.Millisecond)
+	if t.Known {
+		line("time", "known to within %v, by the %s: %s, the system's clock is %s", within, t.Source, now,
+			apart(t.Offset))
+	} else {
+		line("TIME", "not known: it may be %s, and is not before %s", now,
+			t.Now.Add(-within).UTC().Format(time.RFC3339))
+	}
+	if t.Waiting > 0 {
+		line("", "%d batches wait for it, until %s at most", t.Waiting, stamp(t.Until))
+	}
+	if t.Refused != "" {
+		line("", "%s", t.Refused)
+	}
+}
+
+// apart says how far the system's clock is off.
+func apart(offset float64) string {
+	d := time.Duration(offset * float64(time.Second)).Round(time.Millisecond)
+	switch {
+	case d.Abs() < time.Second:
+		return "right"
+	case d > 0:
+		return d.String() + " behind"
+	}
+	return (-d).String() + " ahead"
 }
 
 // A lineWriter writes a line of status: what it is about, and the text.

@@ -86,8 +86,8 @@ type readingPrinter struct {
 }
 
 // Append makes it a sampler's sink.
-func (p *readingPrinter) Append(sensor string, chs []hal.Channel, t int64, vals []hal.Value) error {
-	return p.print(device.NewReading(sensor, chs, t, vals))
+func (p *readingPrinter) Append(sensor string, chs []hal.Channel, at time.Time, vals []hal.Value) error {
+	return p.print(device.NewReading(sensor, chs, at.UnixMilli(), vals))
 }
 
 func (p *readingPrinter) print(r device.Reading) error {
@@ -111,6 +111,7 @@ func onlyOnce(cfg config.Config) config.Config {
 		s.Every, s.Phase, s.Window = config.MaxEvery, 0, 0
 	}
 	cfg.Shadow.Enabled = false
+	cfg.Clock.Wait = min(cfg.Clock.Wait, config.Duration(onceBeyond/2))
 	return cfg
 }
 
@@ -128,7 +129,7 @@ func runOnce(ctx context.Context, c *call, a *device.Agent, cfg config.Config) e
 		defer tick.Stop()
 		limit := time.After(time.Duration(cfg.Uplink.ConnectTimeout) + onceBeyond)
 		for {
-			if a.ReadOnce() && a.Online() {
+			if a.ReadOnce() && a.Online() && a.TimeSettled() {
 				return
 			}
 			select {

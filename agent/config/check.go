@@ -143,19 +143,25 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		{"uplink.drain", c.Uplink.Drain, 0, 60 * sec},
 		{"spool.flush_every", c.Spool.FlushEvery, 10 * ms, hour},
 		{"spool.max_age", c.Spool.MaxAge, 0, 10 * 365 * day},
+		{"clock.wait", c.Clock.Wait, 0, 365 * day},
+		{"clock.cert_window", c.Clock.CertWindow, hour, 100 * 365 * day},
 		{"shadow.report_every", c.Shadow.ReportEvery, 50 * ms, day},
 	} {
 		f.span(t.key, t.got, t.low, t.high)
 	}
 	c.Uplink.check(f)
-	if c.Spool.MaxBytes < 1<<20 {
-		f.bad("spool.max_bytes", int64(c.Spool.MaxBytes), "at least 1 MiB")
-	} else if strconv.IntSize == 32 && c.Spool.MaxBytes > 256<<20 {
-		// bbolt maps the file, which must fit the address space.
-		f.bad("spool.max_bytes", int64(c.Spool.MaxBytes), "at most 256 MiB on a 32-bit machine")
-	}
+	c.Spool.check(f)
 	c.checkSensors(f, options)
 	return f.errs
+}
+
+func (s *Spool) check(f *findings) {
+	if s.MaxBytes < 1<<20 {
+		f.bad("spool.max_bytes", int64(s.MaxBytes), "at least 1 MiB")
+	} else if strconv.IntSize == 32 && s.MaxBytes > 256<<20 {
+		// bbolt maps the file, which must fit the address space.
+		f.bad("spool.max_bytes", int64(s.MaxBytes), "at most 256 MiB on a 32-bit machine")
+	}
 }
 
 func (p *Provision) check(f *findings) {

@@ -38,6 +38,7 @@ type Config struct {
 	Board  Board  `toml:"board"`
 	Uplink Uplink `toml:"uplink"`
 	Spool  Spool  `toml:"spool"`
+	Clock  Clock  `toml:"clock"`
 	Health Health `toml:"health"`
 	Shadow Shadow `toml:"shadow"`
 
@@ -105,6 +106,12 @@ type Spool struct {
 	Overflow   string   `toml:"overflow"` // drop-oldest, refuse-new
 }
 
+// Clock says what is done while the time is not known.
+type Clock struct {
+	Wait       Duration `toml:"wait"`        // before readings of an unknown time are sent as such
+	CertWindow Duration `toml:"cert_window"` // beyond the newest time that was known
+}
+
 // Health says where metrics are served beside the status socket.
 type Health struct {
 	Metrics string `toml:"metrics" path:"yes"` // path of a Unix socket, "" for none
@@ -149,6 +156,7 @@ func Default() Config {
 			PresenceTopic: "presence/{thing}", ConnectTimeout: sec(20), AckTimeout: sec(30),
 			BackoffMin: sec(1), BackoffMax: sec(120), StableAfter: sec(60), Drain: sec(5)},
 		Spool:  Spool{FlushEvery: sec(5), MaxBytes: 64 << 20, Overflow: "drop-oldest"},
+		Clock:  Clock{Wait: sec(30), CertWindow: 3 * 365 * day},
 		Shadow: Shadow{Enabled: true, ReportEvery: sec(1), Desired: "cloud", Reported: "device"},
 
 		Provision: Provision{Retire: true},

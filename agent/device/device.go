@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/clock"
+	"github.com/tidemill/tidemill/agent/clock/kernel"
 	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/health"
 	"github.com/tidemill/tidemill/agent/provision"
@@ -46,7 +48,8 @@ type Deps struct {
 	Board   hal.Board      // default: what board.kind says; closed by Run all the same
 	Dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	TLS     func() (*tls.Config, error) // default: the files that uplink.ca, cert and key name
-	Clock   func() telemetry.Clock      // default: the kernel's
+	Clock   func() kernel.Reading       // default: the machine's
+	Boot    string                      // name of the machine's boot, with Clock
 	Ready   func()                      // called once when all parts run; may be nil
 	// Renewed is called when a connection is about to be made with another identity than
 	// the one before, which may have come with another deviceConfiguration: what Reload
@@ -66,6 +69,8 @@ type Agent struct {
 	board   hal.Board
 	sampler *sampler.Sampler
 	spool   *spool.Spool
+	clock   *clock.Clock
+	queue   *timedQueue
 	uplink  *uplink.Uplink
 	store   *boltstore.Store     // nil: no shadow
 	shadow  *shadowdevice.Device // nil: no shadow
@@ -95,9 +100,6 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	if d.Clock == nil {
-		d.Clock = kernelClock
-	}
 	a = &Agent{deps: d, cfg: cfg, log: d.Log.With("thing", cfg.Thing), started: time.Now(), board: d.Board,
 		changed: make(chan struct{}, 1), desired: map[string]map[string]any{},
 		refused: map[outlet]hal.Value{}, reported: map[string]bool{}}
@@ -122,7 +124,8 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	if err := a.openSpool(); err != nil {
 		return a, err
 	}
-	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: newSink(a.spool, &a.feed),
+	a.openClock()
+	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: newSink(a.spool, a.clock, &a.feed),
 		Changed: func(string) { a.poke() }, Kind: sensor.KindOf, Recover: a.freeBus, Log: a.log})
 	var peer uplink.Peer
 	if cfg.Shadow.Enabled {
@@ -133,7 +136,7 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	if a.shadow != nil {
 		peer = shadowPeer{a.shadow, a.guard.lose}
 	}
-	a.uplink = uplink.New(a.spool, a.uplinkOptions(cfg, peer))
+	a.uplink = uplink.New(a.queue, a.uplinkOptions(cfg, peer))
 	if !d.NoSocket {
 		return a, a.listen()
 	}
@@ -149,12 +152,23 @@ func (a *Agent) openSpool() (err error) {
 	path := filepath.Join(a.cfg.DataDir, "spool.db")
 	a.spool, err = spool.Open(path, spool.Options{
 		FlushEvery: time.Duration(c.FlushEvery), MaxBytes: int64(c.MaxBytes), MaxAge: time.Duration(c.MaxAge),
-		Overflow: overflow, Boot: a.boot, Clock: a.clock, Log: a.log,
+		Overflow: overflow, Boot: a.boot, Clock: a.stamp, Log: a.log,
 		Salvaged: func(id [16]byte, s spool.Salvage) { a.inventory.salvaged(path, id, s) }})
 	if err == nil {
 		a.inventory.spool(path, a.spool.Stats())
 	}
 	return err
+}
+
+// openClock follows openSpool, whose newest batch says up to when the last run was.
+func (a *Agent) openClock() {
+	o := ClockOptions(a.cfg)
+	o.Start, o.Read, o.BootID, o.Log = a.boot, a.deps.Clock, a.deps.Boot, a.log
+	a.clock = clock.Open(o, a.spool.Last())
+	if st := a.spool.Stats(); st.Batches == 0 && st.Failure == nil {
+		a.clock.Forget()
+	}
+	a.queue = &timedQueue{spool: a.spool, clock: a.clock, wait: time.Duration(a.cfg.Clock.Wait)}
 }
 
 // openShadow opens the shadow and its file. Without room on the disk there is none:
@@ -230,17 +244,13 @@ func (a *Agent) open(ctx context.Context, s sampler.Spec) (hal.Sensor, error) {
 	return sensor.Open(ctx, s.Driver, a.board, s.Options)
 }
 
-// clock also notes that a flush was tried, for the watchdog.
-func (a *Agent) clock() telemetry.Clock {
-	a.flushed.Store(time.Now().UnixNano())
-	return a.deps.Clock()
-}
-
 func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Options {
 	u := cfg.Uplink
 	o := uplink.Options{
 		Endpoint: u.Endpoint, ServerName: u.ServerName, ClientID: u.ClientID, TLS: a.deps.TLS, Dial: a.deps.Dial,
 		Topic: telemetry.Topic, NoticeTopic: telemetry.RefusedTopic, Notice: a.refusals.notice,
+		TimeTopic: telemetry.TimeTopic, TimeAnswerTopic: telemetry.TimeAnswerTopic, Time: a.clock,
+		Plain: telemetry.Plain, Retry: a.clock.Refused,
 		PresenceTopic: u.PresenceTopic, Presence: a.presence, Peer: peer,
 		KeepAlive: time.Duration(u.KeepAlive), ConnectTimeout: time.Duration(u.ConnectTimeout),
 		AckTimeout: time.Duration(u.AckTimeout),
@@ -257,8 +267,9 @@ func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Option
 			o.TLS = yielding(o.TLS, func() bool { return provision.Busy(cfg.DataDir) }, time.Now)
 		}
 	}
+	o.TLS = judged(o.TLS, a.clock.CertTime)
 	if u.Format == "json" {
-		o.Expand, o.NoticeTopic = expander(u.Topic), ""
+		o.Expand, o.NoticeTopic, o.TimeAnswerTopic = expander(u.Topic), "", ""
 	}
 	return o
 }
@@ -351,7 +362,7 @@ func (a *Agent) presence(online bool) []byte {
 	}
 	b, _ := json.Marshal(map[string]any{"state": state, "thing": a.config().Thing,
 		"boot":    hex.EncodeToString(a.boot[:]),
-		"version": a.deps.Version, "ts": time.Now().UnixMilli()})
+		"version": a.deps.Version, "ts": a.now().UnixMilli()})
 	return b
 }
 
@@ -370,6 +381,9 @@ func (a *Agent) Close() {
 		if err := a.spool.Close(); err != nil {
 			a.log.Error("the spool did not close well", "err", err)
 		}
+	}
+	if a.clock != nil {
+		a.clock.Close()
 	}
 	if a.store != nil {
 		if err := a.store.Close(); err != nil {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+	"github.com/tidemill/tidemill/agent/clock/kernel"
 	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/health"
 	"github.com/tidemill/tidemill/agent/spool"
@@ -213,9 +214,17 @@ func testConfig(t *testing.T) config.Config {
 }
 
 func (c *cloud) deps(b *sim.Board) Deps {
-	return Deps{Version: "v-test", Board: b, Dial: c.dial, TLS: func() (*tls.Config, error) {
+	return Deps{Version: "v-test", Board: b, Dial: c.dial, Clock: held, TLS: func() (*tls.Config, error) {
 		return &tls.Config{RootCAs: c.pool}, nil
 	}}
+}
+
+var begun = time.Now().Add(-time.Minute)
+
+// held is a clock that a time service holds.
+func held() kernel.Reading {
+	return kernel.Reading{Wall: time.Now().Round(0), Boot: time.Since(begun), Synced: true,
+		MaxError: time.Millisecond}
 }
 
 func start(t *testing.T, a *Agent) (stop func()) {

@@ -71,13 +71,13 @@ type feed struct {
 	watchers map[chan Reading]struct{}
 }
 
-func (f *feed) put(sensor string, chs []hal.Channel, t int64, vals []hal.Value) {
+func (f *feed) put(sensor string, chs []hal.Channel, t func() int64, vals []hal.Value) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.watchers) == 0 {
 		return
 	}
-	r := NewReading(sensor, chs, t, vals)
+	r := NewReading(sensor, chs, t(), vals)
 	for w := range f.watchers {
 		select {
 		case w <- r:

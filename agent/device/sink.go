@@ -4,7 +4,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
+	"github.com/tidemill/tidemill/agent/clock"
 	"github.com/tidemill/tidemill/agent/spool"
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/agent/uplink"
@@ -15,6 +17,7 @@ import (
 // no memory for a reading but what the spool keeps.
 type sink struct {
 	spool *spool.Spool
+	clock *clock.Clock
 	feed  *feed
 
 	mu     sync.Mutex // guards shapes
@@ -28,8 +31,8 @@ type shape struct {
 	to   []telemetry.Channel
 }
 
-func newSink(s *spool.Spool, f *feed) *sink {
-	return &sink{spool: s, feed: f, shapes: map[string]*shape{},
+func newSink(s *spool.Spool, c *clock.Clock, f *feed) *sink {
+	return &sink{spool: s, clock: c, feed: f, shapes: map[string]*shape{},
 		values: sync.Pool{New: func() any { return new([]telemetry.Value) }}}
 }
 
@@ -52,7 +55,7 @@ func (s *sink) channels(sensor string, chs []hal.Channel) []telemetry.Channel {
 }
 
 // Append puts one reading into the spool, and shows it to those who watch.
-func (s *sink) Append(sensor string, chs []hal.Channel, t int64, vals []hal.Value) error {
+func (s *sink) Append(sensor string, chs []hal.Channel, at time.Time, vals []hal.Value) error {
 	buf := s.values.Get().(*[]telemetry.Value)
 	defer s.values.Put(buf)
 	values := (*buf)[:0]
@@ -71,7 +74,8 @@ func (s *sink) Append(sensor string, chs []hal.Channel, t int64, vals []hal.Valu
 		values = append(values, out)
 	}
 	*buf = values
-	s.feed.put(sensor, chs, t, vals)
+	t := s.clock.Taken(at)
+	s.feed.put(sensor, chs, func() int64 { return s.clock.Wall(t) }, vals)
 	return s.spool.Append(sensor, s.channels(sensor, chs), t, values)
 }
 

@@ -17,7 +17,8 @@ type Status struct {
 	Thing   string         `json:"thing"`
 	Boot    string         `json:"boot"` // hex, random for each start
 	Started time.Time      `json:"started"`
-	Clock   string         `json:"clock"` // synced, unsynced, unknown
+	Clock   string         `json:"clock"` // the system's: synced, unsynced
+	Time    TimeStatus     `json:"time"`
 	Link    LinkStatus     `json:"link"`
 	Spool   SpoolStatus    `json:"spool"`
 	Disk    DiskStatus     `json:"disk"`
@@ -99,8 +100,6 @@ func (a *Agent) Status() Status {
 	u, sp := a.uplink.Status(), a.spool.Stats()
 	st := Status{
 		Version: a.deps.Version, Thing: cfg.Thing, Boot: hex.EncodeToString(a.boot[:]), Started: a.started,
-		Clock: map[telemetry.Clock]string{telemetry.ClockSynced: "synced",
-			telemetry.ClockUnsynced: "unsynced"}[a.deps.Clock()],
 		Link: LinkStatus{State: u.State, Since: u.Since, Endpoint: u.Endpoint, ErrorKind: u.ErrorKind, Error: u.Error,
 			ErrorAt: u.ErrorAt,
 			LastAck: u.LastAck, Attempts: u.Attempts, Connects: u.Connects, Sent: u.Sent, Acked: u.Acked,
@@ -114,8 +113,10 @@ func (a *Agent) Status() Status {
 	if f := sp.Failure; f != nil {
 		st.Spool.Failing = &SpoolFailure{Since: f.Since, Error: f.Error, Refused: f.Refused}
 	}
-	if st.Clock == "" {
-		st.Clock = "unknown"
+	var kernel telemetry.Clock
+	st.Time, kernel = a.timeStatus(sp.Batches)
+	if st.Clock = "unsynced"; kernel == telemetry.ClockSynced {
+		st.Clock = "synced"
 	}
 	if a.shadow != nil {
 		s := a.shadow.Status()
@@ -143,6 +144,7 @@ func (a *Agent) metrics(m *health.Metrics) {
 	m.One("tidemill_agent_start_time_seconds", "gauge", "Unix time of the start.", float64(st.Started.UnixMilli())/1000)
 	m.One("tidemill_agent_clock_synced", "gauge", "1 if the kernel says that the clock is synchronised.",
 		flag(st.Clock == "synced"))
+	a.timeMetrics(m, &st.Time)
 	m.One("tidemill_agent_online", "gauge", "1 while connected to the broker.", flag(st.Link.State == uplink.Online))
 	m.One("tidemill_agent_connect_attempts_total", "counter", "Connections tried.", float64(st.Link.Attempts))
 	m.One("tidemill_agent_connects_total", "counter", "Connections accepted by the broker.", float64(st.Link.Connects))

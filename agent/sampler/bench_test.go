@@ -21,7 +21,7 @@ func (s *still) Close() error                              { return nil }
 
 type nowhere struct{}
 
-func (nowhere) Append(string, []hal.Channel, int64, []hal.Value) error { return nil }
+func (nowhere) Append(string, []hal.Channel, time.Time, []hal.Value) error { return nil }
 
 // BenchmarkReading is what the sampler adds to a reading of four channels, from the tick
 // to the sink.

@@ -116,7 +116,7 @@ func (p *path) send(now time.Time) (err error) {
 }
 
 func (p *path) append(chs []hal.Channel, at time.Time, vals []hal.Value) error {
-	if err := p.r.s.o.Sink.Append(p.r.spec.Name, chs, at.UnixMilli(), vals); err != nil {
+	if err := p.r.s.o.Sink.Append(p.r.spec.Name, chs, at, vals); err != nil {
 		return fmt.Errorf("%w: %w", errKeep, err)
 	}
 	p.r.mu.Lock()

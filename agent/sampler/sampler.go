@@ -45,10 +45,11 @@ func (sp *Spec) same(o *Spec) bool {
 		maps.Equal(sp.Limits, o.Limits) && maps.Equal(sp.Safe.Values, o.Safe.Values) && sp.Safe.Held == o.Safe.Held
 }
 
-// A Sink takes readings. It must not block for long. t is in epoch ms; the
-// slices are the sink's to read until it returns.
+// A Sink takes readings. It must not block for long. at has a monotonic reading
+// where the time of a tick or a push does; the slices are the sink's to read until it
+// returns.
 type Sink interface {
-	Append(sensor string, chs []hal.Channel, t int64, vals []hal.Value) error
+	Append(sensor string, chs []hal.Channel, at time.Time, vals []hal.Value) error
 }
 
 // Options of a Sampler.

@@ -44,7 +44,8 @@ type times struct {
 	got []string // each reading as "t sensor name=value ..."
 }
 
-func (s *times) Append(sensor string, chs []hal.Channel, t int64, vals []hal.Value) error {
+func (s *times) Append(sensor string, chs []hal.Channel, at time.Time, vals []hal.Value) error {
+	t := at.UnixMilli()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.at == nil {

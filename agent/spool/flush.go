@@ -34,7 +34,7 @@ func (s *Spool) Flush() error {
 	return nil
 }
 
-func (s *Spool) flushOnce(clock telemetry.Clock) (more bool, err error) {
+func (s *Spool) flushOnce(clock Stamp) (more bool, err error) {
 	db, more, err := s.flush(clock)
 	if db != nil && errors.Is(err, errDamaged) {
 		if err = s.replace(db, err); err == nil {
@@ -46,7 +46,7 @@ func (s *Spool) flushOnce(clock telemetry.Clock) (more bool, err error) {
 
 // flush is one try on the file that it returns. more says that readings were
 // left for the next. flushing is held.
-func (s *Spool) flush(clock telemetry.Clock) (db *bbolt.DB, more bool, err error) {
+func (s *Spool) flush(clock Stamp) (db *bbolt.DB, more bool, err error) {
 	s.mu.Lock()
 	closed, lost, known, gone := s.closed, s.db == nil, s.st, maps.Clone(s.gone)
 	s.mu.Unlock()
@@ -67,7 +67,7 @@ func (s *Spool) flush(clock telemetry.Clock) (db *bbolt.DB, more bool, err error
 	}
 	db = s.db
 	f := flush{s: s, st: s.st, oldest: s.oldest, work: s.full, gone: maps.Clone(s.gone), clock: clock,
-		now: s.now(clock)}
+		now: clock.Now}
 	s.full, s.writing = nil, len(f.work)
 	s.mu.Unlock()
 
@@ -189,7 +189,7 @@ type flush struct {
 	oldest int64
 	work   []*telemetry.Builder
 	gone   map[uint64]departure
-	clock  telemetry.Clock
+	clock  Stamp
 	now    int64
 
 	overflowed uint64 // readings dropped for want of room or age
@@ -222,8 +222,8 @@ func (f *flush) run(tx *bbolt.Tx) error {
 		}
 	}
 	for _, b := range f.work {
-		if err := f.put(batches, b.Batch(telemetry.Header{Spool: f.st.id, Boot: f.s.o.Boot,
-			Clock: f.clock})); err != nil {
+		batch := f.clock.batch(b.Batch(telemetry.Header{Spool: f.st.id, Boot: f.s.o.Boot}))
+		if err := f.put(batches, batch); err != nil {
 			return err
 		}
 	}

@@ -45,6 +45,28 @@ func (s *Spool) Next(ctx context.Context, after uint64) (seq uint64, payload []b
 	}
 }
 
+// Last returns the newest batch in the file, acknowledged or not, nil if there is
+// none or it is damaged.
+func (s *Spool) Last() (payload []byte) {
+	s.mu.Lock()
+	db := s.db
+	s.mu.Unlock()
+	if db == nil {
+		return nil
+	}
+	_ = guard(func() error {
+		return db.View(func(tx *bbolt.Tx) error {
+			if k, v := tx.Bucket(bucketBatches).Cursor().Last(); k != nil {
+				if _, p, ok := openBatch(k, v); ok {
+					payload = append([]byte(nil), p...)
+				}
+			}
+			return nil
+		})
+	})
+	return payload // damage shows at the next read or flush
+}
+
 // find looks for the batch once; payload is nil when there is none. It does
 // not look above durable: a commit shows in the mapped file before it is
 // synced, and a batch sent then and lost in a power cut would leave its

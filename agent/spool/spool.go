@@ -83,10 +83,6 @@ const (
 	// take other batches under them for copies.
 	seqSkip = 1 << 16
 
-	// oldestClock is a time that a clock can't truly show any more: what lies
-	// before it is a clock that starts at 1970 or at the image's date.
-	oldestClock = 1_735_689_600_000 // 2025-01-01
-
 	dropLogEvery = 10 * time.Minute
 )
 
@@ -100,13 +96,12 @@ type Options struct {
 	// bbolt writes whole pages, and never shrinks.
 	MaxBytes int64
 	// MaxAge drops batches flushed longer ago: 0 means no limit. It acts while
-	// Clock is not ClockUnsynced, and on batches that were flushed so, under a
-	// clock that showed 2025 or later.
+	// Clock tells Now, and on batches that were flushed so.
 	MaxAge   time.Duration
 	Overflow Policy
-	Boot     [16]byte               // for the batches' headers
-	Clock    func() telemetry.Clock // nil: always ClockUnknown; called at each flush
-	Log      *slog.Logger           // nil: slog.Default
+	Boot     [16]byte     // for the batches' headers
+	Clock    func() Stamp // called at each flush; nil: times are epoch ms, and age goes by the wall
+	Log      *slog.Logger // nil: slog.Default
 	// Salvaged is called for each damaged file that was replaced, with the id of
 	// the new one, in Open or in a call that found the damage. It must not call
 	// the Spool. nil: nobody is told.
@@ -139,7 +134,7 @@ func (o *Options) check() error {
 		errs = append(errs, fmt.Errorf("spool.overflow: policy %d is unknown", o.Overflow))
 	}
 	if o.Clock == nil {
-		o.Clock = func() telemetry.Clock { return telemetry.ClockUnknown }
+		o.Clock = wallClock
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -345,9 +340,9 @@ func abandon(db *bbolt.DB, cause error) {
 	}
 }
 
-// Append adds one reading to the memory: durable at the next flush. See
-// telemetry.Builder.Add for the arguments and ErrInvalid; errFull and errClosed
-// are this package's. It keeps neither slice.
+// Append adds one reading to the memory: durable at the next flush. t is in ms of
+// the clock that Options.Clock is about. See telemetry.Builder.Add for the arguments
+// and ErrInvalid; errFull and errClosed are this package's. It keeps neither slice.
 //
 // It does not block but for memory that is full before its time, at eight
 // batches' worth: then it flushes first. While the file can't be written, full
@@ -486,12 +481,4 @@ func (s *Spool) Close() error {
 		err = errors.Join(err, guard(db.Close))
 	}
 	return err
-}
-
-// now returns the time for the age limit, 0 when it must not be used.
-func (s *Spool) now(c telemetry.Clock) int64 {
-	if t := time.Now().UnixMilli(); c != telemetry.ClockUnsynced && t >= oldestClock {
-		return t
-	}
-	return 0
 }

@@ -101,7 +101,9 @@ func take(t testing.TB, s *Spool, after uint64) (seq uint64, payload []byte) {
 func TestAppendNextAck(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spool.db")
 	boot := [16]byte{1, 2, 3}
-	s := open(t, path, Options{Boot: boot, Clock: func() telemetry.Clock { return telemetry.ClockSynced }})
+	s := open(t, path, Options{Boot: boot, Clock: func() Stamp {
+		return Stamp{Clock: telemetry.ClockSynced, Now: time.Now().UnixMilli()}
+	}})
 	if err := s.Flush(); err != nil || s.Stats().Flushes != 0 {
 		t.Fatalf("empty flush: %v, %+v", err, s.Stats())
 	}
@@ -460,8 +462,13 @@ func TestFlushInterval(t *testing.T) {
 func TestMaxAge(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		clock := telemetry.ClockUnknown
-		o := Options{MaxAge: time.Hour, Clock: func() telemetry.Clock { return clock }}
+		trusted := true
+		o := Options{MaxAge: time.Hour, Clock: func() Stamp {
+			if trusted {
+				return wallClock()
+			}
+			return Stamp{}
+		}}
 		s := open(t, filepath.Join(dir, "spool.db"), o)
 		flush := func(n int64) {
 			add(t, s, n)
@@ -469,9 +476,9 @@ func TestMaxAge(t *testing.T) {
 		}
 		flush(0) // the bubble's clock shows 2000: can't be true
 		time.Sleep(30 * 365 * 24 * time.Hour)
-		clock = telemetry.ClockUnsynced
+		trusted = false
 		flush(1) // said to be wrong
-		clock = telemetry.ClockSynced
+		trusted = true
 		flush(2)
 		s.Ack(1)
 		s.Ack(2)
@@ -479,12 +486,12 @@ func TestMaxAge(t *testing.T) {
 		if seq, _ := take(t, s, 0); seq != 3 {
 			t.Fatalf("oldest is %d", seq)
 		}
-		clock = telemetry.ClockUnsynced
+		trusted = false
 		flushed(t, s)
 		if st := s.Stats(); st.Batches != 1 || st.Dropped != 0 || st.Acked != 2 {
 			t.Fatalf("%+v", st)
 		}
-		clock = telemetry.ClockSynced
+		trusted = true
 		flushed(t, s)
 		if st := s.Stats(); st.Batches != 0 || st.Dropped != 1 || st.Acked != 2 || st.Appended != 3 ||
 			!st.Oldest.IsZero() {

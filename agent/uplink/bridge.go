@@ -28,7 +28,11 @@ func (s *session) meetBridge(ctx context.Context) error {
 		return nil
 	}
 	u.unanswered++
-	codes, err := s.subscribe(ctx, map[string]byte{u.o.NoticeTopic: 1, u.o.Topic: 0}, "SUBSCRIBE to "+u.o.NoticeTopic)
+	want := map[string]byte{u.o.NoticeTopic: 1, u.o.Topic: 0}
+	if u.o.TimeAnswerTopic != "" {
+		want[u.o.TimeAnswerTopic] = 0 // one that is late is of no use
+	}
+	codes, err := s.subscribe(ctx, want, "SUBSCRIBE to "+u.o.NoticeTopic)
 	e, ok := errors.AsType[*linkError](err)
 	switch {
 	case ok && e.Kind == KindClosed && u.unanswered >= closedAfter:
@@ -41,6 +45,8 @@ func (s *session) meetBridge(ctx context.Context) error {
 	u.unanswered = 0
 	tells, knows := codes[u.o.NoticeTopic]
 	takes, asked := codes[u.o.Topic]
+	code, ok := codes[u.o.TimeAnswerTopic]
+	s.timed = ok && code != refusedFilter
 	if knows && asked && tells != refusedFilter && takes == refusedFilter {
 		return nil
 	}

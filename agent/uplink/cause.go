@@ -11,7 +11,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // A Kind names why there is no connection, for people and for alerts.
@@ -87,8 +86,7 @@ func classify(err error, endpoint, name string, certified bool) *linkError {
 		return wrap(KindDNS, "the name in uplink.endpoint %q does not resolve", endpoint)
 	case errors.As(err, &ca):
 		return wrap(KindServerCA, "the certificate of %s is not from the CA in uplink.ca", endpoint)
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil &&
-		time.Now().Before(invalid.Cert.NotBefore):
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && strings.Contains(invalid.Detail, "is before"):
 		return wrap(KindServerEarly, "the certificate of %s is not valid yet: is this device's clock right?", endpoint)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return wrap(KindServerExpired, "the certificate of %s has expired", endpoint)

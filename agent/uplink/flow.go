@@ -36,7 +36,7 @@ func (s *session) send(ctx, drain context.Context, window chan<- flight) error {
 		after = seq
 		u.update(func(st *Status) { st.Sent++ })
 		if u.o.Expand == nil {
-			err = put(seq, u.o.Topic, true, payload)
+			err = s.whole(seq, payload, put)
 		} else {
 			err = s.expand(seq, payload, put)
 		}
@@ -44,6 +44,23 @@ func (s *session) send(ctx, drain context.Context, window chan<- flight) error {
 			return err
 		}
 	}
+}
+
+// whole publishes a batch, in the form that the bridge takes.
+func (s *session) whole(seq uint64, batch []byte, put func(uint64, string, bool, []byte) error) error {
+	if plain := s.u.o.Plain; plain != nil && !s.timed {
+		var err error
+		if batch, err = plain(batch); err != nil {
+			s.unreadable(seq, err)
+			return put(seq, "", true, nil)
+		}
+	}
+	return put(seq, s.u.o.Topic, true, batch)
+}
+
+func (s *session) unreadable(seq uint64, err error) {
+	s.u.log.Error("a batch cannot be read and is left out", "seq", seq, "err", err)
+	s.u.update(func(st *Status) { st.Damaged++ })
 }
 
 // expand publishes a batch's messages one by one. Each is held back until the
@@ -67,8 +84,7 @@ func (s *session) expand(seq uint64, batch []byte, put func(uint64, string, bool
 		return failed
 	}
 	if err != nil {
-		s.u.log.Error("a batch cannot be read and is left out", "seq", seq, "err", err)
-		s.u.update(func(st *Status) { st.Damaged++ })
+		s.unreadable(seq, err)
 	}
 	return put(seq, topic, true, payload)
 }

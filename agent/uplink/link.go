@@ -33,6 +33,7 @@ type link struct {
 	bound     *mqttbound.Conn // the same
 	raw       net.Conn        // closed when the link fails: waits for nothing
 	certified bool            // this device had a certificate to show
+	secure    bool            // over TLS: who answers is the broker
 	limit     time.Duration   // for one chunk to be written
 	down      chan struct{}   // closed with the first cause
 	wake      chan struct{}   // there is something to write, or to close

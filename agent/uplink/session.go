@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -34,6 +35,7 @@ type session struct {
 	slots  chan struct{} // one for each flight: the in-flight window
 	lost   chan struct{} // closed when the client's goroutines have ended
 	gone   func()        // closes lost
+	timed  bool          // the bridge tells the time, and takes batches with one
 }
 
 // A flight is a PUBLISH on its way.
@@ -48,6 +50,9 @@ type flight struct {
 // broker accepted the connection, zero if it did not, and what ended it.
 func (u *Uplink) session(ctx context.Context) (connected time.Time, err error) {
 	l, err := u.connect(ctx)
+	if failed, ok := errors.AsType[*handshakeError](err); ok && u.o.Retry != nil && u.o.Retry(failed.error) {
+		l, err = u.connect(ctx)
+	}
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -109,12 +114,17 @@ func (u *Uplink) connect(ctx context.Context) (*link, error) {
 	conn := tls.Client(raw, conf)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
-		return nil, err
+		return nil, &handshakeError{err}
 	}
 	l := newLink(conn, raw, u.o.AckTimeout)
-	l.certified = u.certified
+	l.certified, l.secure = u.certified, true
 	return l, nil
 }
+
+// A handshakeError is why TLS did not come about.
+type handshakeError struct{ error }
+
+func (e *handshakeError) Unwrap() error { return e.error }
 
 // handshake does CONNECT and CONNACK.
 func (s *session) handshake(ctx context.Context) error {
@@ -133,14 +143,7 @@ func (s *session) handshake(ctx context.Context) error {
 		SetConnectTimeout(u.o.ConnectTimeout).
 		SetWriteTimeout(handOver).
 		SetConnectionLostHandler(func(mqtt.Client, error) { s.gone() }).
-		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
-			switch {
-			case u.o.NoticeTopic != "" && m.Topic() == u.o.NoticeTopic:
-				u.o.Notice(m.Payload())
-			case u.o.Peer != nil:
-				u.o.Peer.Receive(m.Topic(), m.Payload())
-			}
-		})
+		SetDefaultPublishHandler(u.receive)
 	o.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return l, nil })
 	if u.o.PresenceTopic != "" {
 		o.SetBinaryWill(u.o.PresenceTopic, u.o.Presence(false), 1, true)
@@ -176,6 +179,18 @@ func (s *session) handshake(ctx context.Context) error {
 		return &linkError{Kind: KindProtocol, Text: u.o.Endpoint + " does not answer as an MQTT broker", Err: err}
 	}
 	return nil
+}
+
+// receive takes a message to whom it is for.
+func (u *Uplink) receive(_ mqtt.Client, m mqtt.Message) {
+	switch {
+	case u.o.NoticeTopic != "" && m.Topic() == u.o.NoticeTopic:
+		u.o.Notice(m.Payload())
+	case u.o.TimeAnswerTopic != "" && m.Topic() == u.o.TimeAnswerTopic:
+		u.o.Time.Answer(m.Payload())
+	case u.o.Peer != nil:
+		u.o.Peer.Receive(m.Topic(), m.Payload())
+	}
 }
 
 // serve works on an accepted connection until it is lost or ctx is done and
@@ -217,11 +232,14 @@ func (s *session) serve(ctx context.Context) error {
 		sent <- err
 	}()
 
+	var asks sync.WaitGroup
+	asks.Go(func() { s.askTime(drain) })
 	err := s.settle(drain, window)
 	if err != errDrained {
 		l.fail(err)
 	}
 	stopDrain()
+	asks.Wait()
 	if queue := <-sent; err == errDrained && ctx.Err() == nil {
 		err = &queueError{queue}
 	}

@@ -50,6 +50,14 @@ type Peer interface {
 	Receive(topic string, payload []byte) // must not block
 }
 
+// A Timekeeper wants to know the bridge's time.
+type Timekeeper interface {
+	// Ask returns what to ask, nil for nothing, and when to call it again. first
+	// says that it is the first call on a connection.
+	Ask(first bool) (request []byte, next time.Duration)
+	Answer(payload []byte) // must not block
+}
+
 // Expand turns a batch into messages of their own, for brokers that do not
 // know batches. It returns publish's error as it is; any other error means
 // that the batch cannot be read and never will be.
@@ -80,6 +88,19 @@ type Options struct {
 	// a bridge: see meetBridge. "" for a broker that Expand makes messages for.
 	NoticeTopic string
 	Notice      func(payload []byte)
+
+	// TimeTopic is where a bridge is asked for the time, over TLS alone, and
+	// TimeAnswerTopic where it answers; Time is who wants to know. "" with
+	// NoticeTopic "".
+	TimeTopic, TimeAnswerTopic string
+	Time                       Timekeeper
+	// Plain makes a batch that a bridge of before takes of one that it would not:
+	// what is not granted TimeAnswerTopic is such a bridge. An error means that the
+	// batch cannot be read and never will be.
+	Plain func(batch []byte) ([]byte, error)
+	// Retry is told why a TLS handshake failed, and says whether another one, at
+	// once, may succeed. nil: none may.
+	Retry func(error) bool
 
 	PresenceTopic string                   // "" for none
 	Presence      func(online bool) []byte // payload, retained; the last will when false

@@ -1,0 +1,421 @@
+// Package clock is the agent's own time. The device may have no clock that runs
+// while it is off, so what the system shows can be 1970, and can jump. Readings are
+// taken by the clock that counts from boot, which does not jump, and a Clock says
+// what to add to it, and how far off the sum is at most.
+//
+// The time is known when the kernel says that a time service holds the wall clock,
+// or when the bridge has told it. From then on it stays known, within a bound that
+// grows by 200 ppm. Before that the Clock only knows lower bounds: the newest time
+// that was ever known, which it keeps in data_dir, and the build of the program.
+// Once it is known, the boots before are too, within what lies between them, and
+// batches of those are put right when they are sent. CLOCK.md is the manual.
+//
+// The Clock never sets the system's.
+package clock
+
+import (
+	"encoding/hex"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tidemill/tidemill/agent/clock/kernel"
+	"github.com/tidemill/tidemill/agent/telemetry"
+)
+
+// Options of a Clock.
+type Options struct {
+	Dir   string   // data_dir, which exists; "": nothing is kept
+	Start [16]byte // this start of the agent, as batches have it
+	// Floors are times before which it cannot be: of certificates that the device
+	// has, and of the program (see Built). The latest counts.
+	Floors []time.Time
+	Window time.Duration // see CertTime; 0: defaultWindow
+
+	Read   func() kernel.Reading // nil: kernel.Read
+	BootID string                // "" with Read nil: the kernel's
+	Log    *slog.Logger          // nil: nothing is logged
+}
+
+// saveEvery is how often a newer time is written: it bounds what is not known of the
+// end of a boot, at some 16 KiB of flash a time.
+const saveEvery = time.Hour
+
+// A Clock is safe for use by several goroutines. It starts none.
+type Clock struct {
+	o    Options
+	read func() kernel.Reading
+
+	mu      sync.Mutex // guards the rest
+	h       history    // the last boot is this one
+	r       kernel.Reading
+	mono    int64 // of r, and never less than before
+	source  Source
+	refused string        // why the bridge's time was not taken, "" if it was
+	changed chan struct{} // closed and replaced when more is known
+	saved   int64         // mono of the last write, or of the last try
+	news    urgency
+	asked   question
+	certs   certs
+	told    anchor // the newest offset of this boot that readings have; At 0: none
+	oldest  int64  // mono of the oldest reading since the last stamp; never: none
+	sent    sent
+}
+
+// An urgency says how soon there is something to write.
+type urgency uint8
+
+const (
+	nothing urgency = iota
+	soon
+	// The time is known, and well enough for batches that say no more than that. It is
+	// written before them: after a kill they could not be put right, and those before
+	// them could come to be after them.
+	atOnce
+)
+
+// Source says who knows the time.
+type Source string
+
+// The sources.
+const (
+	None   Source = ""       // nobody: the clock was never known in this boot
+	Kernel Source = "kernel" // a time service holds the wall clock
+	Bridge Source = "bridge"
+)
+
+// Open reads what is kept in Options.Dir and returns a Clock. last is the newest
+// batch in the spool, nil for none: it says up to when the boot before ran. Close
+// must follow. A file that cannot be read is told and left out.
+func Open(o Options, last []byte) *Clock {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Window == 0 {
+		o.Window = defaultWindow
+	}
+	c := &Clock{o: o, read: o.Read, changed: make(chan struct{}), oldest: never}
+	if c.read == nil {
+		c.read = kernel.Read
+		if c.o.BootID == "" {
+			c.o.BootID = kernel.BootID()
+		}
+	}
+	rec := &record{Version: fileVersion}
+	if o.Dir != "" {
+		kept, err := load(o.Dir)
+		if err != nil {
+			o.Log.Error("what was known of the time cannot be read, and is begun anew", "err", err)
+		} else {
+			rec = kept
+		}
+	}
+	c.h = history{floor: rec.Floor, boots: rec.Boots}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended(last)
+	c.begin()
+	c.look()
+	c.save()
+	return c
+}
+
+// ended takes up how far a boot of before came, of its last batch.
+func (c *Clock) ended(last []byte) {
+	b, err := telemetry.Decode(last)
+	if err != nil || (b.Time == telemetry.Time{}) {
+		return
+	}
+	if i := c.bootOf(b.Boot); i >= 0 {
+		_, to := monoOf(b)
+		c.h.boots[i].Last = max(c.h.boots[i].Last, to)
+	}
+}
+
+// begin makes this boot the last, or goes on with it after a restart of the agent.
+// A clock that counts less than it did is another boot's, whatever its name.
+func (c *Clock) begin() {
+	c.r = c.read()
+	c.mono = c.r.Boot.Milliseconds()
+	start := hex.EncodeToString(c.o.Start[:])
+	var floor int64
+	for _, f := range c.o.Floors {
+		floor = max(floor, f.UnixMilli())
+	}
+	n := len(c.h.boots)
+	if n > 0 && c.o.BootID != "" && c.h.boots[n-1].ID == c.o.BootID && c.h.boots[n-1].Last <= c.mono {
+		b := c.h.boots[n-1]
+		b.Starts, b.Last = append(b.Starts, start), c.mono
+	} else {
+		b := &boot{ID: c.o.BootID, Starts: []string{start}, Last: c.mono}
+		b.Guess = c.firstGuess(floor)
+		c.h.boots = append(c.h.boots, b)
+	}
+	if b := c.now(); floor > c.h.lower(len(c.h.boots)-1, c.mono) {
+		b.Floor, b.FloorAt = floor, c.mono
+		if len(b.Anchors) == 0 {
+			b.Guess = max(b.Guess, floor-c.mono)
+		}
+	}
+	c.forget()
+}
+
+// forget drops the oldest boots and starts beyond what is kept: those of a device
+// that restarts all the time.
+func (c *Clock) forget() {
+	for len(c.h.boots) > maxBoots {
+		c.h.floor = max(c.h.floor, c.h.end(0))
+		c.h.boots = c.h.boots[1:]
+	}
+	starts := 0
+	for _, b := range slices.Backward(c.h.boots) {
+		room := max(0, maxStarts-starts)
+		b.Starts = b.Starts[max(0, len(b.Starts)-room):]
+		starts += len(b.Starts)
+	}
+}
+
+// Forget drops what is known of boots before this one: the spool is empty.
+func (c *Clock) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.h.boots)
+	c.h.floor = max(c.h.floor, c.h.end(n-2))
+	c.h.boots = c.h.boots[n-1:]
+}
+
+// firstGuess is what this boot's clock is taken to be less than the wall's while
+// nothing is known: by the wall clock, which a battery or a saved time may have
+// set, but not before what was, or was guessed, at the end of the last boot.
+func (c *Clock) firstGuess(floor int64) int64 {
+	n := len(c.h.boots)
+	guess := max(c.r.Wall.UnixMilli(), floor, c.h.end(n-1)+c.mono)
+	if n > 0 {
+		b := c.h.boots[n-1]
+		end := b.Last + b.Guess
+		if wall, _, ok := c.h.when(n-1, b.Last); ok {
+			end = wall
+		}
+		guess = max(guess, end+c.mono)
+	}
+	return guess - c.mono
+}
+
+// now is this boot. mu is held.
+func (c *Clock) now() *boot { return c.h.boots[len(c.h.boots)-1] }
+
+// look reads the clocks and takes up what they say. mu is held.
+func (c *Clock) look() {
+	c.r = c.read()
+	c.mono = max(c.mono, c.r.Boot.Milliseconds())
+	b := c.now()
+	b.Last = c.mono
+	if !c.r.Synced {
+		if c.source == Kernel {
+			c.source = Bridge
+			if len(b.Anchors) == 0 {
+				c.source = None
+			}
+			c.tell("no time service holds the clock any more: it goes on by itself")
+		}
+		// Forward alone: a guess that goes back would put readings before those
+		// that were taken before them.
+		if len(b.Anchors) == 0 {
+			b.Guess = max(b.Guess, min(c.r.Wall.UnixMilli()-c.mono, farthest))
+		}
+		return
+	}
+	a := anchor{At: c.mono, Offset: c.r.Wall.UnixMilli() - c.mono, Bound: c.r.MaxError.Milliseconds() + 1}
+	if lo := c.h.lower(len(c.h.boots)-1, c.mono); a.At+a.Offset+a.Bound < lo && len(b.Anchors) == 0 {
+		c.o.Log.Warn("the system's clock is held, and behind a time that was known before: that was wrong, or this is",
+			"now", c.r.Wall, "known", time.UnixMilli(lo))
+		c.h.floor, b.Floor = min(c.h.floor, a.At+a.Offset-a.Bound), 0
+	}
+	c.take(a, Kernel)
+}
+
+// take takes an anchor of this boot. mu is held.
+func (c *Clock) take(a anchor, from Source) {
+	b := c.now()
+	fresh := len(b.Anchors) == 0
+	before, bound, _ := c.h.when(len(c.h.boots)-1, c.mono)
+	b.add(a, telemetry.PlainBound)
+	if c.source != from {
+		c.source = from
+		c.tell("the time is known")
+	}
+	if off := a.At + a.Offset - before; !fresh && max(off, -off) > bound+a.Bound+telemetry.PlainBound {
+		c.o.Log.Warn("the time that is known has changed by more than it could", "source", string(from),
+			"by", time.Duration(off)*time.Millisecond)
+	}
+	if fresh || bound > telemetry.PlainBound {
+		c.news = max(c.news, soon)
+		if _, bound, _ := c.h.when(len(c.h.boots)-1, c.mono); fresh || bound <= telemetry.PlainBound {
+			c.news = atOnce
+		}
+		close(c.changed)
+		c.changed = make(chan struct{})
+	}
+}
+
+// tell logs what is known now.
+func (c *Clock) tell(what string) {
+	b := c.now()
+	if len(b.Anchors) == 0 {
+		return
+	}
+	wall, bound, _ := c.h.when(len(c.h.boots)-1, c.mono)
+	c.o.Log.Info(what, "source", string(c.source), "now", time.UnixMilli(wall).UTC(),
+		"error", time.Duration(bound)*time.Millisecond,
+		"system_behind", time.UnixMilli(wall).Sub(c.r.Wall).Round(time.Millisecond))
+}
+
+// save writes the file if there is news, and now and then. Failing is no reason to
+// stop: the next one tries again. mu is held.
+func (c *Clock) save() {
+	if c.o.Dir == "" {
+		return
+	}
+	rec := record{Version: fileVersion, Floor: c.h.floor, Boots: c.h.boots}
+	if err := rec.save(c.o.Dir); err != nil {
+		c.o.Log.Warn("what is known of the time could not be written", "err", err)
+	}
+	c.saved, c.news = c.mono, nothing
+}
+
+// saveSoon is how soon after a write news is written: a time service that comes and
+// goes must not wear the flash.
+const saveSoon = 10 * time.Minute
+
+// Close writes what is known. The Clock may still be used.
+func (c *Clock) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.look()
+	c.save()
+}
+
+// current is offset and bound as of now. mu is held.
+func (c *Clock) current() (offset, bound int64, known bool) {
+	i := len(c.h.boots) - 1
+	b := c.h.boots[i]
+	if len(b.Anchors) == 0 {
+		return b.Guess, max(1, c.mono+b.Guess-c.h.lower(i, c.mono)), false
+	}
+	if last := b.Anchors[len(b.Anchors)-1]; last.At == c.mono {
+		return last.Offset, last.Bound, true // of the kernel, just read
+	}
+	wall, bound, _ := c.h.when(i, c.mono)
+	return wall - c.mono, bound, true
+}
+
+// A Stamp is what to add to Taken's times.
+type Stamp struct {
+	Offset int64 // ms
+	// Known: the sum is right within Bound. Otherwise it is a guess, and the true
+	// time is so much earlier at most.
+	Known bool
+	Bound int64 // ms
+	Now   int64 // the sum as of now, epoch ms
+}
+
+// Stamp returns what is known now. It writes the file now and then, so it may take
+// as long as a flush.
+func (c *Clock) Stamp() Stamp {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.look()
+	passed := time.Duration(c.mono-c.saved) * time.Millisecond
+	if passed >= saveEvery || c.news == soon && passed >= saveSoon || c.news == atOnce {
+		c.save()
+	}
+	s := c.stamp()
+	if s.Known {
+		c.tells(anchor{At: c.mono, Offset: s.Offset})
+	}
+	c.oldest = never
+	return s
+}
+
+// stamp goes back by 1 % at most of the time that passes between readings, once it is
+// known: where more is learned, readings that are taken later must not come before.
+// What is left is part of the bound.
+func (c *Clock) stamp() Stamp {
+	offset, bound, known := c.current()
+	if known && c.told.At != 0 {
+		if least := c.told.Offset - max(0, min(c.oldest, c.mono)-c.told.At)/100; offset < least {
+			offset, bound = least, bound+least-offset
+		}
+	}
+	return Stamp{Offset: offset, Known: known, Bound: bound, Now: c.mono + offset}
+}
+
+// tells notes an offset that readings have up to a moment. mu is held.
+func (c *Clock) tells(a anchor) {
+	switch {
+	case c.told.At == 0 || a.At >= c.told.At:
+		if c.told.At != 0 {
+			a.Offset = max(a.Offset, c.told.Offset-(a.At-c.told.At)/100)
+		}
+		c.told = a
+	default:
+		c.told.Offset = max(c.told.Offset, a.Offset-(c.told.At-a.At)/100)
+	}
+}
+
+// Taken returns the ms since the machine's boot at a moment of this process, not long
+// ago, at which a reading was taken that the next Stamp is for.
+func (c *Clock) Taken(at time.Time) int64 {
+	mono := (c.read().Boot - time.Since(at)).Milliseconds()
+	c.took(mono)
+	return mono
+}
+
+func (c *Clock) took(mono int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.oldest = min(c.oldest, mono)
+}
+
+// Wall returns Taken's time as epoch ms, as far as that is known.
+func (c *Clock) Wall(mono int64) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	offset, _, _ := c.current()
+	return mono + offset
+}
+
+// Changed is closed when more is known than now.
+func (c *Clock) Changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
+
+// Status is a snapshot for people and metrics.
+type Status struct {
+	Known  bool
+	Source Source
+	Now    time.Time     // as far as it is known
+	Error  time.Duration // its bound; while not known the time is so much earlier at most
+	Offset time.Duration // Now less the system's clock
+	Kernel telemetry.Clock
+	// Refused says why the bridge's time is not taken.
+	Refused string
+}
+
+// Status reads the clocks.
+func (c *Clock) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.look()
+	s := c.stamp()
+	st := Status{Known: s.Known, Source: c.source, Now: time.UnixMilli(s.Now).UTC(),
+		Error: time.Duration(s.Bound) * time.Millisecond, Kernel: telemetry.ClockUnsynced, Refused: c.refused}
+	st.Offset = st.Now.Sub(c.r.Wall).Round(time.Millisecond)
+	if c.r.Synced {
+		st.Kernel = telemetry.ClockSynced
+	}
+	return st
+}
