@@ -66,3 +66,23 @@ func TestHeldBusComesBack(t *testing.T) {
 		t.Errorf("another bus was clocked %d times", n)
 	}
 }
+
+// A bus that is held when the device boots is freed too.
+func TestHeldBusAtStart(t *testing.T) {
+	c := newCloud(t, `{}`)
+	cfg, b := testConfig(t), sim.New(sim.Options{})
+	bus := b.Bus(sim.DefaultBus)
+	bus.HoldSDA(9)
+	d := c.deps(b)
+	d.NoSocket = true
+	a, err := New(cfg, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, a)
+	defer stop()
+	c.until("the bus to come back", func() bool { return a.named("hall").Readings > 0 })
+	if n := bus.Recovered(); n != 1 || a.named("hall").Recovered != 1 {
+		t.Errorf("the bus was clocked %d times, counted %d", n, a.named("hall").Recovered)
+	}
+}

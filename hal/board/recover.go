@@ -76,18 +76,14 @@ func clockFree(p pair) error {
 // RecoverBus frees a bus by what Options and the machine allow, one way after the
 // other until one helps.
 func (b *Board) RecoverBus(ctx context.Context, name string) (did string, err error) {
-	n, err := b.busNumber(name)
+	h, err := b.I2C(name) // nobody has it open where a chip holds it since the boot
 	if err != nil {
 		return "", err
 	}
+	defer h.Close()
 	b.freeing.Lock() // recovery is rare: one at a time
 	defer b.freeing.Unlock()
-	b.mu.Lock()
-	shared := b.buses[n]
-	b.mu.Unlock()
-	if shared == nil {
-		return "", fmt.Errorf("%s: nobody uses it", name)
-	}
+	shared := h.(*handle).shared
 	f := &freeing{bus: shared}
 	defer f.leave()
 	hangs := f.enter(ctx)
@@ -106,7 +102,7 @@ func (b *Board) RecoverBus(ctx context.Context, name string) (did string, err er
 		}
 		errs = append(errs, err)
 	}
-	for _, w := range b.ways(n, name) {
+	for _, w := range b.ways(shared.number, name) {
 		what, err := w(ctx, f)
 		if what == "" {
 			continue // not here
