@@ -158,7 +158,8 @@ func (b *Board) ways(n int, name string) []way {
 const nobody = 0x7F
 
 // errAcknowledged is what a data line that is low makes of a controller that does
-// not look at it before it begins, as the Raspberry Pi's.
+// not look at it before it begins. The Raspberry Pi's is thought to be one: it
+// knows no other master (a guess, not measured).
 var errAcknowledged = errors.New("an address that nobody has is acknowledged: SDA is low")
 
 // probe reads from nobody. On a free bus that is not acknowledged.

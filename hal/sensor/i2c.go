@@ -203,8 +203,8 @@ func (s *i2cSensor) with(ctx context.Context, f func(w *wire) error) error {
 }
 
 // acks is a bus that notes whether an acknowledge was missing. Where none was and
-// there is still no chip, the line may be held: a controller that does not look
-// at it, as the Raspberry Pi's, takes a low one for an acknowledge, and for zeros.
+// there is still no chip, the line may be held: a controller that does not look at
+// it before it begins takes a low one for an acknowledge, and for zeros.
 type acks struct {
 	i2c.Bus
 	missed bool
