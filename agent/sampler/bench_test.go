@@ -45,7 +45,7 @@ func BenchmarkReading(b *testing.B) {
 			v := r.newVisit(sn)
 			b.ReportAllocs()
 			for b.Loop() {
-				v.scheduled(b.Context(), time.Now())
+				v.scheduled(b.Context())
 			}
 			if r.st.Errors > 0 {
 				b.Fatal(r.st.Error)

@@ -243,6 +243,17 @@ func TestOutputThatFails(t *testing.T) {
 		if st := s.Status()[0]; st.State != OK || st.Outputs["on"] != hal.BoolValue(true) {
 			t.Errorf("%+v", st)
 		}
+		// What failed is no matter any more once something else is wanted.
+		m.change(func() { m.broken = true })
+		_, err := s.SetOutput(t.Context(), "m", "on", hal.BoolValue(false))
+		m.change(func() { m.broken = false })
+		if _, again := s.SetOutput(t.Context(), "m", "on", hal.BoolValue(true)); err == nil || again != nil {
+			t.Error(err, again)
+		}
+		time.Sleep(20 * time.Second)
+		if st := s.Status()[0]; st.State != OK {
+			t.Errorf("%+v", st)
+		}
 		stop()
 	})
 }

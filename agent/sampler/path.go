@@ -79,18 +79,19 @@ func (p *path) end() []hal.Value {
 	return p.vals
 }
 
-// put hands a reading over: to the window, to the sink, or to nobody.
-func (p *path) put(at time.Time, vals []hal.Value) error {
+// put hands a reading over: to the window, to the sink, or to nobody. now is when it
+// came, and at what it says.
+func (p *path) put(now, at time.Time, vals []hal.Value) error {
 	if p.window != nil {
-		if _, over := p.window.over(at); over {
-			if err := p.send(at); err != nil {
+		if _, over := p.window.over(now); over {
+			if err := p.send(now); err != nil {
 				return err
 			}
 		}
 		p.window.add(vals)
 		return nil
 	}
-	if p.filter != nil && !p.filter.due(at, &p.s, vals) {
+	if p.filter != nil && !p.filter.due(now, &p.s, vals) {
 		p.r.mu.Lock()
 		p.r.st.Same++
 		p.r.mu.Unlock()
@@ -100,7 +101,7 @@ func (p *path) put(at time.Time, vals []hal.Value) error {
 		return err
 	}
 	if p.filter != nil {
-		p.filter.keep(at, vals)
+		p.filter.keep(now, vals)
 	}
 	return nil
 }
@@ -128,7 +129,8 @@ func (p *path) append(chs []hal.Channel, at time.Time, vals []hal.Value) error {
 // maxPaths bounds the sets of channels of a source that gives several.
 const maxPaths = 64
 
-// paths are those of an open sensor. A sensor that is read has one.
+// paths are those of a sensor, which outlive its being closed and opened again. A sensor
+// that is read has one.
 type paths struct {
 	r   *runner
 	s   Sampling
@@ -171,7 +173,7 @@ func (ps *paths) due() (t time.Time) {
 // close ends windows that are over.
 func (ps *paths) close(now time.Time) (err error) {
 	for _, p := range ps.all {
-		if w := p.window; w != nil && !now.Before(w.end) {
+		if w := p.window; w != nil && !now.Before(w.end) && !w.early(now) {
 			if e := p.send(now); e != nil {
 				err = e
 			}

@@ -69,7 +69,7 @@ func (v *visit) pushed(p pushed) {
 	way := v.paths.of(p.Channels)
 	var err error
 	if left := v.sift(way, p.Values); left > 0 || v.odd == nil {
-		err = v.put(way, p.At, p.Values)
+		err = v.put(way, now, p.At, p.Values)
 	}
 	if v.fails > 0 {
 		v.fails = 0

@@ -201,6 +201,25 @@ func TestWindowOfASensorThatFails(t *testing.T) {
 	})
 }
 
+// A window goes on over a sensor that is closed and opened again.
+func TestWindowOfASensorThatIsOpenedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		f := &fake{read: func(context.Context) ([]hal.Value, error) {
+			if n++; n > 5 && n < 11 {
+				return nil, errors.New("no answer")
+			}
+			return []hal.Value{hal.BoolValue(true)}, nil
+		}}
+		got, st := sampled(t, f, Spec{Sampling: Sampling{Every: 100 * time.Millisecond, Window: time.Minute}},
+			time.Minute+50*time.Millisecond, nil)
+		if len(got) != 2 || !strings.HasPrefix(got[0], "60 s level=true level_mean=1 level_count=5") || f.closed < 2 ||
+			st.Errors != 5 {
+			t.Errorf("%v, closed %d times, %+v", got, f.closed, st)
+		}
+	})
+}
+
 // What can be changed at run time takes effect at once; an open window is sent.
 func TestSamplingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -259,19 +278,28 @@ func TestWindowWhenTheClockIsSet(t *testing.T) {
 	now := time.Now()
 	w := newWindow(celsius, time.Minute, now)
 	w.add([]hal.Value{hal.FloatValue(1)})
-	end := w.start.Add(time.Minute)
+	end, due := w.start.Add(time.Minute), w.end
 	for _, c := range []struct {
 		now   time.Time
+		set   time.Duration // the wall clock, since the window began
 		stamp time.Time
 		over  bool
 	}{
-		{w.start.Add(59 * time.Second), w.start.Add(59 * time.Second), false},
-		{end, end, true}, {end.Add(30 * time.Second), end, true},
-		{end.Add(time.Hour), end.Add(time.Hour), true}, {w.start.Add(-time.Second), w.start.Add(-time.Second), true},
+		{now: w.start.Add(59 * time.Second), stamp: w.start.Add(59 * time.Second)},
+		{now: end, stamp: end, over: true},
+		{now: end.Add(30 * time.Second), stamp: end, over: true},
+		{now: end.Add(time.Hour), stamp: end, over: true}, // late: the sensor could not be opened
+		{now: end.Add(time.Hour), set: time.Hour, stamp: end.Add(time.Hour), over: true},
+		{now: w.start.Add(-time.Second), set: -2 * time.Minute, stamp: w.start.Add(-time.Second), over: true},
 	} {
+		w.end = due.Add(c.set).Round(0) // where the monotonic clock would have it
 		if stamp, over := w.over(c.now); !stamp.Equal(c.stamp) || over != c.over {
 			t.Errorf("at %v of %v: %v, %v", c.now, w.start, stamp, over)
 		}
+	}
+	w.end = due.Round(0)
+	if now := end.Add(-time.Millisecond); !w.early(now) || !w.end.Equal(end) {
+		t.Errorf("a millisecond early it is due at %v", w.end)
 	}
 	long := newWindow([]hal.Channel{{Name: strings.Repeat("n", 32), Kind: hal.Float}}, time.Minute, now)
 	for _, c := range long.chs {

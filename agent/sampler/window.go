@@ -81,15 +81,24 @@ func (w *window) begin(now time.Time) {
 // over says whether now is outside of the window, and returns the time stamp that
 // the window has: its end, or now where the wall clock was set meanwhile.
 func (w *window) over(now time.Time) (stamp time.Time, over bool) {
-	wall := now.Round(0)
-	end := w.start.Add(w.length)
-	switch at := wall.Sub(w.start); {
-	case at >= 0 && at < w.length:
+	wall, end := now.Round(0), w.start.Add(w.length)
+	if at := wall.Sub(w.start); at >= 0 && at < w.length {
 		return wall, false
-	case at >= w.length && at < 2*w.length:
-		return end, true
 	}
-	return wall, true
+	if set := wall.Sub(end) - now.Sub(w.end); set.Abs() >= w.length {
+		return wall, true
+	}
+	return end, true
+}
+
+// early says whether the window is not over though it is due: the wall clock runs slower
+// than the monotonic one while it is brought in line. It is due a little later then.
+func (w *window) early(now time.Time) bool {
+	_, over := w.over(now)
+	if !over {
+		w.end = now.Add(w.start.Add(w.length).Sub(now.Round(0)))
+	}
+	return !over
 }
 
 func (w *window) add(vals []hal.Value) {
