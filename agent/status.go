@@ -195,6 +195,14 @@ func printSensors(w io.Writer, all []device.SensorStatus) {
 		for _, channel := range slices.Sorted(maps.Keys(s.Outputs)) {
 			state += fmt.Sprintf(", %s %v", channel, s.Outputs[channel])
 		}
+		for _, n := range []struct {
+			n    uint64
+			what string
+		}{{s.Missed, "ticks missed"}, {s.Implausible, "implausible values"}} {
+			if n.n > 0 {
+				state += fmt.Sprintf(", %d %s", n.n, n.what)
+			}
+		}
 		if s.Held {
 			state += " (safe: the bridge is not heard)"
 		}

@@ -75,7 +75,11 @@ func watchSensors(ctx context.Context, c *call, cfg config.Config, out *readingP
 		Open: func(ctx context.Context, s sampler.Spec) (hal.Sensor, error) {
 			return sensor.Open(ctx, s.Driver, board, s.Options)
 		}})
-	s.Set(device.Specs(cfg))
+	specs := device.Specs(cfg)
+	for i := range specs {
+		specs[i].Safe = sampler.Safe{} // it only reads
+	}
+	s.Set(specs)
 	return s.Run(ctx)
 }
 
@@ -108,7 +112,7 @@ func onlyOnce(cfg config.Config) config.Config {
 	cfg.Sensors = slices.Clone(cfg.Sensors)
 	for i := range cfg.Sensors {
 		s := &cfg.Sensors[i]
-		s.Every, s.Phase, s.Window = config.MaxEvery, 0, 0
+		s.Every, s.Phase, s.Window, s.Safe = config.MaxEvery, 0, 0, config.Safe{} // it only reads
 	}
 	cfg.Shadow.Enabled = false
 	cfg.Clock.Wait = min(cfg.Clock.Wait, config.Duration(onceBeyond/2))
