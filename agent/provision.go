@@ -16,7 +16,9 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/tidemill/tidemill/agent/clock"
 	"github.com/tidemill/tidemill/agent/config"
+	"github.com/tidemill/tidemill/agent/device"
 	"github.com/tidemill/tidemill/agent/provision"
 	"github.com/tidemill/tidemill/agent/secretfile"
 )
@@ -137,6 +139,10 @@ func provisionOptions(cfg *config.Config, log *slog.Logger) provision.Options {
 			return pair, err
 		},
 	}
+	judge := device.ClockOptions(*cfg)
+	judge.ReadOnly, judge.Log = true, log
+	by := clock.Open(judge, nil)
+	o.Time, o.Retry = by.CertTime, by.Refused
 	if cfg.Uplink.ClientID != cfg.Thing {
 		o.ThingClientID = cfg.Uplink.ClientID
 	}

@@ -26,8 +26,10 @@ import (
 
 // Options of a Clock.
 type Options struct {
-	Dir   string   // data_dir, which exists; "": nothing is kept
-	Start [16]byte // this start of the agent, as batches have it
+	Dir string // data_dir, which exists; "": nothing is kept
+	// ReadOnly leaves the file alone: of a tool beside the agent.
+	ReadOnly bool
+	Start    [16]byte // this start of the agent, as batches have it
 	// Floors are times before which it cannot be: of certificates that the device
 	// has, and of the program (see Built). The latest counts.
 	Floors []time.Time
@@ -274,7 +276,7 @@ func (c *Clock) tell(what string) {
 // save writes the file if there is news, and now and then. Failing is no reason to
 // stop: the next one tries again. mu is held.
 func (c *Clock) save() {
-	if c.o.Dir == "" {
+	if c.o.Dir == "" || c.o.ReadOnly {
 		return
 	}
 	rec := record{Version: fileVersion, Floor: c.h.floor, Boots: c.h.boots}

@@ -44,9 +44,10 @@ type cloud struct {
 	seen chan struct{} // something came in
 
 	mu      sync.Mutex
-	conn    net.Conn // the last
-	refuse  bool     // two readings of each batch
-	doc     string   // the classic shadow's desired, JSON
+	conn    net.Conn                               // the last
+	refuse  bool                                   // two readings of each batch
+	time    func(net.Conn, *packets.PublishPacket) // answers who asks for it; nil: a bridge of before
+	doc     string                                 // the classic shadow's desired, JSON
 	version int
 	updates []map[string]any // reported, as sent
 	batches map[uint64]*telemetry.Batch
@@ -98,11 +99,18 @@ func (c *cloud) serve(conn net.Conn) {
 			if i := slices.Index(p.Topics, telemetry.Topic); i >= 0 {
 				a.ReturnCodes[i] = 0x80 // as a bridge, which only takes it
 			}
+			if i := slices.Index(p.Topics, telemetry.TimeAnswerTopic); i >= 0 && c.time == nil {
+				a.ReturnCodes[i] = 0x80
+			}
 			_ = a.Write(conn)
 		case *packets.PublishPacket:
 			a := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
 			a.MessageID = p.MessageID
 			_ = a.Write(conn)
+			if p.TopicName == telemetry.TimeTopic && c.time != nil {
+				c.wg.Go(func() { c.time(conn, p) })
+				continue
+			}
 			c.take(conn, p)
 		case *packets.PingreqPacket:
 			_ = packets.NewControlPacket(packets.Pingresp).Write(conn)

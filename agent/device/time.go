@@ -30,6 +30,9 @@ func floors(cfg config.Config) []time.Time {
 	if cfg.Uplink.Security == config.MutualTLS {
 		files = append(files, cfg.Uplink.Cert)
 	}
+	if cfg.Provision.Template != "" {
+		files = append(files, cfg.Provision.ClaimCert)
+	}
 	for _, path := range files {
 		text, err := os.ReadFile(path)
 		if err != nil {

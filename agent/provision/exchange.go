@@ -112,7 +112,7 @@ func (x *exchange) dial(ctx context.Context) (*mqttbound.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf := &tls.Config{RootCAs: roots, ServerName: x.w.o.ServerName, MinVersion: tls.VersionTLS12,
+	conf := &tls.Config{RootCAs: roots, ServerName: x.w.o.ServerName, MinVersion: tls.VersionTLS12, Time: x.w.o.Time,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }}
 	if conf.ServerName == "" {
 		host, _, err := net.SplitHostPort(x.w.o.Endpoint)
@@ -121,6 +121,15 @@ func (x *exchange) dial(ctx context.Context) (*mqttbound.Conn, error) {
 		}
 		conf.ServerName = host
 	}
+	conn, err := x.shake(ctx, conf)
+	if err != nil && x.w.o.Retry != nil && x.w.o.Retry(err) {
+		conn, err = x.shake(ctx, conf)
+	}
+	return conn, err
+}
+
+// shake dials and shakes hands.
+func (x *exchange) shake(ctx context.Context, conf *tls.Config) (*mqttbound.Conn, error) {
 	raw, err := x.w.o.Dial(ctx, "tcp", x.w.o.Endpoint)
 	if err != nil {
 		return nil, err

@@ -60,7 +60,12 @@ type Options struct {
 	// of a connection, and of an answer; default 30 s
 	Timeout time.Duration
 	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // default: the machine's
-	Log     *slog.Logger
+	// Time is by what certificates are judged; nil: the system's clock. Retry is told
+	// why a TLS handshake failed, and says whether another one, at once, may succeed;
+	// nil: none may.
+	Time  func() time.Time
+	Retry func(error) bool
+	Log   *slog.Logger
 	// Step is called when something has become durable or an answer has come;
 	// tests end the process there. nil: nothing.
 	Step func(name string)
