@@ -197,3 +197,32 @@ func TestLook(t *testing.T) {
 		}
 	})
 }
+
+// Whatever chips say, a scan ends, and what it suggests is taken.
+func FuzzScan(f *testing.F) {
+	f.Add([]byte{0})
+	f.Add([]byte{0xFF})
+	f.Add([]byte{0x60, 0x4B, 0, 0x50, 0})
+	f.Add([]byte{0xE2, 0xE4, 0xE8, 0xE0})
+	f.Fuzz(func(t *testing.T, said []byte) {
+		if len(said) == 0 {
+			return
+		}
+		synctest.Test(t, func(t *testing.T) {
+			b := sim.New(sim.Options{NoBus: true})
+			wire := b.Add(sim.NewBus(sim.DefaultBus))
+			for a := uint16(0x08); a <= 0x77; a++ {
+				wire.Attach(a, &noise{said: said})
+			}
+			s := sensor.Look(t.Context(), b)
+			if len(s.Problems) > 0 || len(s.I2C) != 1 || len(s.I2C[0].Found) != 0x70 {
+				t.Errorf("%q, %d addresses", s.Problems, len(s.I2C[0].Found))
+			}
+			for _, g := range s.Suggestions {
+				if errs := sensor.Check(g.Driver, g.Options); len(errs) > 0 {
+					t.Errorf("%+v: %v", g, errs)
+				}
+			}
+		})
+	})
+}
