@@ -120,10 +120,19 @@ func (p program) run(ctx context.Context, started func(), on func([]byte)) error
 	case err == nil || errors.Is(err, exec.ErrWaitDelay):
 		return nil
 	case last != "":
-		return fmt.Errorf("%w: %w: %s", ErrFault, err, last)
+		last = ": " + last
 	}
-	return fmt.Errorf("%w: %w", ErrFault, err)
+	return &programError{err, last}
 }
+
+// A programError is an ErrFault of a program, which is no chip.
+type programError struct {
+	err  error
+	last string // ": " and the last line of its standard error
+}
+
+func (e *programError) Error() string   { return "the program failed: " + e.err.Error() + e.last }
+func (e *programError) Unwrap() []error { return []error{ErrFault, e.err} }
 
 // streamCommand keeps a program running: each line is a reading.
 func streamCommand(ctx context.Context, p program, m *mapping) (hal.Sensor, error) {

@@ -2,6 +2,7 @@ package sensor
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 )
@@ -37,22 +38,28 @@ func (o *options) serialMode() serialMode {
 	return m
 }
 
-// serialPorts are the ports in use, by path: two readers of one port would each get
-// some of the bytes.
-var serialPorts = portRegistry{used: map[string]bool{}}
+// serialPorts are the ports in use: two readers of one port would each get some of
+// the bytes.
+var serialPorts = portRegistry{used: map[string]string{}}
 
 type portRegistry struct {
 	mu   sync.Mutex
-	used map[string]bool
+	used map[string]string // by the path that a sensor names: the device that it leads to
 }
 
 func (r *portRegistry) take(path string) error {
+	device, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		device = path // it is not there now
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.used[path] {
-		return fmt.Errorf("%s: another sensor uses this port", path)
+	for other, used := range r.used {
+		if other == path || used == device {
+			return fmt.Errorf("%s: another sensor uses this port, as %s", path, other)
+		}
 	}
-	r.used[path] = true
+	r.used[path] = device
 	return nil
 }
 

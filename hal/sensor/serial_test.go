@@ -2,6 +2,8 @@ package sensor_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -42,6 +44,14 @@ func TestSerial(t *testing.T) {
 	_, err = sensor.Open(t.Context(), "serial", nil, opts)
 	if err == nil || !strings.Contains(err.Error(), "another sensor") {
 		t.Errorf("a port with two readers: %v", err)
+	}
+	link := filepath.Join(t.TempDir(), "by-id")
+	if err := os.Symlink(line.Port, link); err != nil {
+		t.Fatal(err)
+	}
+	opts["port"] = link
+	if _, err = sensor.Open(t.Context(), "serial", nil, opts); err == nil || !strings.Contains(err.Error(), line.Port) {
+		t.Errorf("a port with two names: %v", err)
 	}
 	line.Close()
 	if _, err := s.(hal.Pusher).Next(within(t, 30e9)); !errors.Is(err, hal.ErrNoDevice) {
