@@ -127,7 +127,7 @@ func (c *Client) release() {
 		}
 	}
 	if r.head == r.tail {
-		c.ackedAt = time.Now()
+		c.allDone = true
 	}
 	if c.waiting && !c.acksFull() || c.draining && r.head == r.tail {
 		c.wake()

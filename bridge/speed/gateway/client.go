@@ -53,6 +53,7 @@ type Client struct {
 
 	// Of the reading goroutine.
 	lastPacket           time.Time // when it came
+	arrived              time.Time // when the latest PUBLISH did
 	deadline             time.Time // of reading, as set on nc
 	topics               topics
 	aliases              map[uint16]*published // that the client has set
@@ -64,7 +65,8 @@ type Client struct {
 
 	// s.mu guards what follows.
 	acks         ackRing
-	ackedAt      time.Time     // when all were done last
+	ackedAt      time.Time     // when what told that all were done was last about to be written
+	allDone      bool          // all are done, and out says so
 	exchanges    int           // QoS 2 messages that came with this connection and are not released
 	routing      uint64        // acks number of the message that Route has; 0 if none
 	waiting      bool          // the reading goroutine waits for the router

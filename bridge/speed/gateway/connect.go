@@ -609,7 +609,7 @@ func (c *Client) route(will *message.Message) {
 		return
 	}
 	m := *will // shared with nobody yet, but Connect has it
-	c.sign(&m)
+	c.sign(&m, time.Now())
 	if c.v5.willExpiry > 0 {
 		m.Expires = time.Now().Add(c.v5.willExpiry)
 	}

@@ -23,6 +23,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	if err != nil {
 		return c.refused(codeOf(err), err)
 	}
+	c.arrived = time.Now()
 	if reason := c.throttle(len(body)); reason != "" {
 		return reason
 	}
@@ -147,7 +148,7 @@ func (c *Client) expectDone(p *packet.Publish, size int) (seq uint64, full bool,
 	}
 	alone := p.QoS > 0 && c.acks.len() == 0
 	seq = c.acks.push(a)
-	if alone && time.Since(c.ackedAt) < promptly {
+	if alone && c.arrived.Sub(c.ackedAt) < promptly {
 		c.prompt = min(c.prompt+1, promptRow)
 	} else {
 		c.prompt = 0
@@ -162,9 +163,9 @@ func (c *Client) expectDone(p *packet.Publish, size int) (seq uint64, full bool,
 // properties are copied out of it.
 func (c *Client) messageOf(p *packet.Publish, props *packet.Properties, t *published, owned bool) *message.Message {
 	m := &message.Message{Topic: t.name, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: props.Forward}
-	c.sign(m)
+	c.sign(m, c.arrived)
 	if props.Has(packet.MessageExpiry) {
-		m.Expires = time.Now().Add(time.Duration(props.Number(packet.MessageExpiry, 0)) * time.Second)
+		m.Expires = c.arrived.Add(time.Duration(props.Number(packet.MessageExpiry, 0)) * time.Second)
 	}
 	if !owned {
 		n := len(m.Payload)
@@ -199,7 +200,7 @@ func (c *Client) throttle(bytes int) string {
 	if conf.PublishRate == 0 && conf.PublishBytes == 0 && rate == nil {
 		return ""
 	}
-	now := time.Now()
+	now := c.arrived
 	wait := max(c.publishes.Take(now, 1, conf.PublishRate), c.published.Take(now, bytes, conf.PublishBytes))
 	if rate != nil {
 		wait = max(wait, rate(c.session))
@@ -217,6 +218,7 @@ func (c *Client) throttle(bytes int) string {
 		return ReasonShutdown // or what kick said
 	}
 	c.lastPacket = time.Now()
+	c.arrived = c.lastPacket
 	return ""
 }
 

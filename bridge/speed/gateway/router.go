@@ -51,8 +51,8 @@ func (p Publish) Stage(b *streams.Batch) {
 	}
 }
 
-// sign says on m who published it, and when it came.
-func (c *Client) sign(m *message.Message) {
+// sign says on m who published it, and that it came at the time at.
+func (c *Client) sign(m *message.Message, at time.Time) {
 	m.ClientID, m.Thing, m.Principal, m.Owner = c.id, c.session.Thing(), c.session.Principal(), c.owner
-	m.SourceIP, m.Protocol, m.Time = c.address, cmp.Or(c.via.Protocol, "mqtt"), time.Now().UnixMilli()
+	m.SourceIP, m.Protocol, m.Time = c.address, cmp.Or(c.via.Protocol, "mqtt"), at.UnixMilli()
 }

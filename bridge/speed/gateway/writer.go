@@ -150,9 +150,13 @@ func (c *Client) startWriter() {
 	go c.drainer()
 }
 
-// take hands the output buffer over for writing; both go to putBuf then. s.mu is held.
-func (c *Client) take() (b []byte, from *[]byte) {
-	b, from = c.out, c.outFrom
+// take hands the output buffer over for writing, now; both go to putBuf then. s.mu is
+// held.
+func (c *Client) take() (b []byte, from *[]byte, now time.Time) {
+	b, from, now = c.out, c.outFrom, time.Now()
+	if c.allDone {
+		c.ackedAt, c.allDone = now, false
+	}
 	c.out, c.outFrom, c.greeting, c.writingBytes = nil, nil, 0, len(b)
 	for t, n := range c.outPackets {
 		if n > 0 {
@@ -160,7 +164,7 @@ func (c *Client) take() (b []byte, from *[]byte) {
 		}
 	}
 	clear(c.outPackets[:])
-	return b, from
+	return b, from, now
 }
 
 // drain writes until there is nothing left. c.writing was set for it.
@@ -168,9 +172,9 @@ func (c *Client) drain() {
 	mu := &c.s.mu
 	mu.Lock()
 	for len(c.out) > 0 && !c.closed {
-		b, from := c.take()
+		b, from, now := c.take()
 		mu.Unlock()
-		err := c.write(b)
+		err := c.write(b, now)
 		putBuf(b, from)
 		mu.Lock()
 		c.writingBytes = 0
@@ -201,9 +205,9 @@ func (c *Client) flush() {
 		return
 	}
 	c.writing = true
-	b, from := c.take()
+	b, from, now := c.take()
 	mu.Unlock()
-	err := c.write(b)
+	err := c.write(b, now)
 	putBuf(b, from)
 	mu.Lock()
 	c.writing, c.writingBytes = false, 0
@@ -223,12 +227,13 @@ func writeReason(err error) string {
 	return ReasonLost
 }
 
-// write writes b in pieces of which each must get through in WriteTimeout, give
-// or take a quarter: setting a deadline costs, so one is used for several writes.
-func (c *Client) write(b []byte) error {
-	for len(b) > 0 {
-		timeout := c.srv.conf.WriteTimeout
-		if now := time.Now(); c.writeBy.Sub(now) < timeout*3/4 {
+// write writes b, which is not empty, from now on, in pieces of which each must get through in
+// WriteTimeout, give or take a quarter: setting a deadline costs, so one is used for
+// several writes.
+func (c *Client) write(b []byte, now time.Time) error {
+	timeout := c.srv.conf.WriteTimeout
+	for {
+		if c.writeBy.Sub(now) < timeout*3/4 {
 			c.writeBy = now.Add(timeout)
 			if err := c.nc.SetWriteDeadline(c.writeBy); err != nil {
 				return err
@@ -236,12 +241,11 @@ func (c *Client) write(b []byte) error {
 		}
 		n, err := c.nc.Write(b[:min(len(b), writeBytes)])
 		c.srv.count.bytesOut.Add(uint64(n))
-		if err != nil {
+		if err != nil || n == len(b) {
 			return err
 		}
-		b = b[n:]
+		b, now = b[n:], time.Now()
 	}
-	return nil
 }
 
 // raw is the connection below TLS: closing it does not wait for anything.
