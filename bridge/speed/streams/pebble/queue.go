@@ -48,10 +48,10 @@ func (p *pending) answer(err error) {
 // much processor time as ten messages, whatever it writes.
 //
 // Those who are awaited (streams.Batch.Awaited) come no faster for waiting: once
-// all are here, nobody else comes. Where most are, and there are fewer than the goal,
-// half of all that are under way is the goal, so that one half is prepared while the
-// other is synced. 10 clients with one message under way each so get 4 times the
-// acknowledgements, 4 clients 6 times.
+// all are here, nobody else comes. Where most are, half of all that are under way is the
+// goal, if that is less, so that one half is prepared while the other is synced. 10
+// clients with one message under way each so get 4 times the acknowledgements, 4 clients
+// 6 times.
 type queue struct {
 	limit  int64
 	gather time.Duration // 0: batches are not gathered
@@ -175,7 +175,7 @@ func (q *queue) goal(now time.Time) int {
 	q.pace.take(now)
 	all := q.peak.take(now, len(q.waiting)+q.taken)
 	goal := min(q.pace.within(q.gather), gatherMost)
-	if 2*q.awaited > len(q.waiting) && all <= gatherMost {
+	if 2*q.awaited > len(q.waiting) {
 		goal = min(goal, (all+1)/2)
 	}
 	return goal
