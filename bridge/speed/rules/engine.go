@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -45,6 +46,8 @@ type Engine struct {
 	rules atomic.Pointer[table]
 	setMu sync.Mutex // one Set at a time
 
+	made time.Time // from when gather counts
+
 	perTurn int // keepPerTurn
 
 	skipped, notFound  atomic.Int64
@@ -64,7 +67,7 @@ func New(store Log, o Options) *Engine {
 	if o.Redact == nil {
 		o.Redact = func(text string) string { return text }
 	}
-	e := &Engine{store: store, opts: o, perTurn: keepPerTurn}
+	e := &Engine{store: store, opts: o, made: time.Now(), perTurn: keepPerTurn}
 	e.rules.Store(&table{byName: map[string]*Rule{}})
 	return e
 }

@@ -32,11 +32,16 @@ const lazyCommit = 5 * time.Second
 // lastCommit bounds how long the last one takes, when the engine stops.
 const lastCommit = 5 * time.Second
 
-// pace is the least time between two groups when a worker keeps up. A message
+// pace is the time between two groups when a worker keeps up. A message
 // that comes alone is taken at once; those that follow are gathered, so that
 // a worker that keeps up does not read and commit for each sync of the log: at 5,000
 // messages a second 4 ms cost the bridge 6 and 18 % more processor time in two runs.
+// The workers of an engine take what they gathered at the same moments: the process
+// wakes up once for all of them.
 const pace = 20 * time.Millisecond
+
+// gather returns when the next of those moments is there, or ctx ends.
+func (e *Engine) gather(ctx context.Context) { sleep(ctx, pace-time.Since(e.made)%pace) }
 
 func (e *Engine) work(ctx context.Context, stream uint32, shard int) {
 	log := e.opts.Log.With("shard", shard)
@@ -129,7 +134,9 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 			if err := c.idle(ctx, pos); err != nil {
 				return err
 			}
-			sleep(ctx, pace-time.Since(began))
+			if time.Since(began) < pace {
+				w.engine.gather(ctx)
+			}
 			continue
 		}
 		if err := w.noteLost(pos, recs[0].Offset); err != nil {
@@ -146,6 +153,9 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 		if len(recs) < groupRecords {
 			if err := c.land(); err != nil {
 				return err
+			}
+			if len(recs) > 1 { // more are likely to come, which need not wake this worker
+				w.engine.gather(ctx)
 			}
 		}
 	}
