@@ -41,7 +41,7 @@ type Options struct {
 }
 
 // saveEvery is how often a newer time is written: it bounds what is not known of the
-// end of a boot, at some 16 KiB of flash a time.
+// end of a boot. The spool writes some hundred times as often.
 const saveEvery = time.Hour
 
 // A Clock is safe for use by several goroutines. It starts none.

@@ -255,3 +255,85 @@ func TestBuilt(t *testing.T) {
 		t.Error(b)
 	}
 }
+
+// What a batch says itself counts where the clock has forgotten more.
+func TestBatchKnowsMore(t *testing.T) {
+	m := &machine{kernel.Reading{Boot: time.Hour, Wall: time.Unix(3, 0)}}
+	c := openClock(t, m, "", day(1))
+	batch := func(boot byte, clock telemetry.Clock) []byte {
+		p, err := telemetry.Append(nil, &telemetry.Batch{
+			Header: telemetry.Header{Seq: 1, Boot: [16]byte{boot}, Clock: clock,
+				Time: telemetry.Time{Anchor: day(2).UnixMilli() - 60_000, Bound: 5000}},
+			Series: []telemetry.Series{{Sensor: "s", Times: []int64{day(2).UnixMilli()}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	for boot, name := range map[byte]string{1: "this boot", 9: "a boot that is forgotten"} {
+		out, known := c.Fix(batch(boot, telemetry.ClockSynced))
+		if h, err := telemetry.DecodeHeader(out); err != nil || !known || h.Time.Bound != 5000 ||
+			h.Clock != telemetry.ClockSynced {
+			t.Errorf("%s: %+v, %v, %v", name, h, known, err)
+		}
+		c.Sent(1)
+		if _, known := c.Fix(batch(boot+1, telemetry.ClockUnknown)); known {
+			t.Errorf("%s: known", name)
+		}
+	}
+	// The time is learned: a batch of a boot that is forgotten was before this one, and
+	// not before what was known when it was sealed.
+	m.r.Synced, m.r.Wall = true, day(4)
+	m.pass(time.Hour)
+	c.Stamp()
+	out, known := c.Fix(batch(10, telemetry.ClockUnknown))
+	b, err := telemetry.Decode(out)
+	if err != nil || !known {
+		t.Fatal(known, err)
+	}
+	at := time.UnixMilli(b.Series[0].Times[0])
+	if begin := day(3).Add(23 * time.Hour); at.Before(day(2)) || at.After(begin.Add(time.Hour)) ||
+		at.Add(-time.Duration(b.Time.Bound)*time.Millisecond).After(day(2)) {
+		t.Errorf("%v within %d ms", at, b.Time.Bound)
+	}
+}
+
+// BenchmarkFix is what a batch of 60 readings of 4 channels that waited for its time
+// costs when it is sent.
+func BenchmarkFix(b *testing.B) {
+	m := &machine{kernel.Reading{Boot: time.Hour, Wall: day(2), Synced: true}}
+	c := Open(Options{Start: [16]byte{1}, Read: m.read, BootID: "b"}, nil)
+	batch := &telemetry.Batch{Header: telemetry.Header{Boot: [16]byte{1}, Seq: 1,
+		Time: telemetry.Time{Anchor: 5, Bound: 9}},
+		Series: []telemetry.Series{{Sensor: "climate"}}}
+	s := &batch.Series[0]
+	for _, name := range []string{"temperature", "humidity", "pressure", "dew_point"} {
+		s.Columns = append(s.Columns, telemetry.Column{Name: name, Kind: telemetry.Float})
+	}
+	for i := range 60 {
+		s.Times = append(s.Times, int64(i)*1000)
+		for j := range s.Columns {
+			s.Columns[j].Floats = append(s.Columns[j].Floats, float64(2000+i*j%17)/100)
+		}
+	}
+	raw, err := telemetry.Append(nil, batch)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, known := c.Fix(raw); !known {
+			b.Fatal("unknown")
+		}
+		c.Sent(1)
+	}
+}
+
+// BenchmarkTaken is what the time of a reading costs.
+func BenchmarkTaken(b *testing.B) {
+	c := Open(Options{}, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Taken(time.Now())
+	}
+}

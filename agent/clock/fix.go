@@ -137,25 +137,26 @@ func (s *sent) least(boot int, from int64) (offset, bound int64) {
 }
 
 // offsetOf is what to add to the readings of a batch of boot i, -1 for a forgotten
-// one, that are from one moment to another. mu is held.
+// one, that are from one moment to another. What the batch itself says counts where
+// less is known: its boot is forgotten, or a kill came before the time was written.
+// mu is held.
 func (c *Clock) offsetOf(b *telemetry.Batch, i int, from, to int64) (offset, bound int64, known bool) {
 	middle := from + (to-from)/2
 	around := drift(to-from)/2 + 2 // within the batch, and of what was cut off to ms
+	var wall int64
 	if i >= 0 {
 		c.h.boots[i].Last = max(c.h.boots[i].Last, to)
-		wall, bound, ok := c.h.when(i, middle)
-		return wall - middle, bound + around, ok
+		wall, bound, known = c.h.when(i, middle)
+	} else if top := c.h.upper(0, 0); top != never {
+		// It was before all that are not forgotten, and not before what was known
+		// when it was sealed.
+		lo := middle + b.Time.Anchor - b.Time.Bound
+		wall = max(lo, top-(to-middle)+drift(to-middle))
+		bound, known = wall-lo, true
 	}
-	// Of a boot that is forgotten: it was before all that are not, and not before
-	// what was known when it was sealed.
-	top := c.h.upper(0, 0)
-	if top == never {
-		return 0, 0, false
-	}
-	lo := middle + b.Time.Anchor - b.Time.Bound
-	hi := top - (to - middle) + drift(to-middle)
-	if b.Clock == telemetry.ClockSynced || lo > hi {
+	offset, bound = wall-middle, bound+around
+	if b.Clock == telemetry.ClockSynced && (!known || b.Time.Bound < bound/2) {
 		return b.Time.Anchor, b.Time.Bound, true
 	}
-	return hi - middle, hi - lo + around, true
+	return offset, bound, known
 }
