@@ -64,13 +64,17 @@ var sht4xDriver = i2cDriver{
 	pins:      "0x44, 0x45 or 0x46, by the chip's order code",
 	commands:  true,
 	who: func(w *wire) string {
-		if sht4xSerial(w) != nil {
+		if _, err := sht4xSerial(w); err != nil {
 			return ""
 		}
 		return "SHT4x"
 	},
 	set: func(o *options) chip {
-		c := &sht{humidity: sensirion.SHT4xHumidity, start: func(w *wire) error { return unrefused(sht4xSerial(w)) }}
+		c := &sht{humidity: sensirion.SHT4xHumidity}
+		c.start = func(w *wire) (err error) {
+			c.serial, err = sht4xSerial(w)
+			return unrefused(err)
+		}
 		// Table 5, "max".
 		switch o.choice("precision", "high", "medium", "low") {
 		case "high":
@@ -96,6 +100,7 @@ type sht struct {
 	takes    time.Duration
 	humidity func(raw uint16) float64
 	start    func(w *wire) error // makes sure that the chip is there
+	serial   [2]uint16           // of an SHT4x
 }
 
 func (c *sht) channels() []hal.Channel { return []hal.Channel{temperature, humidity} }
@@ -106,6 +111,10 @@ func (c *sht) measure(w *wire) ([]hal.Value, error) {
 	var raw [2]uint16
 	if err := w.ask(c.command, c.takes, raw[:]); err != nil {
 		return nil, err
+	}
+	if raw == c.serial && raw != [2]uint16{} {
+		// A scan, or another program, asked in between.
+		return nil, fmt.Errorf("%w: it is the serial number", ErrProtocol)
 	}
 	temp, err := within(round(sensirion.Celsius(raw[0]), 1000), -40, 125, "°C")
 	if err != nil {
@@ -121,9 +130,9 @@ func sht3xStatus(w *wire) (uint16, error) {
 	return status[0], err
 }
 
-func sht4xSerial(w *wire) error {
-	var serial [2]uint16
-	return w.ask([]byte{sensirion.SHT4xSerial}, sht4xSerialTime, serial[:])
+func sht4xSerial(w *wire) (serial [2]uint16, err error) {
+	err = w.ask([]byte{sensirion.SHT4xSerial}, sht4xSerialTime, serial[:])
+	return serial, err
 }
 
 // unrefused is err, but for a refused question: a chip that does not know it is

@@ -423,3 +423,41 @@ func TestLM75Relatives(t *testing.T) {
 		})
 	}
 }
+
+// A meddler asks an SHT4x for its serial number after each of the next commands.
+type meddler struct {
+	sim.Chip
+	times int
+}
+
+func (m *meddler) Tx(w, r []byte) error {
+	err := m.Chip.Tx(w, r)
+	if len(w) == 1 && w[0] != 0x89 && m.times > 0 {
+		m.times--
+		return m.Chip.Tx([]byte{0x89}, nil)
+	}
+	return err
+}
+
+// A serial number that a scan asked for meanwhile is not taken for a measurement.
+func TestSHT4xBesideAScan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := sim.New(sim.Options{NoBus: true, Air: sim.Constant(mild)})
+		chip, err := b.Put(sim.Place{Chip: "sht4x", Address: 0x44})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &meddler{Chip: chip}
+		b.Bus(sim.DefaultBus).Attach(0x44, m)
+		s := open(t, "sht4x", b, nil)
+		defer s.Close()
+		m.times = 1
+		if vals, err := read(t, s); err != nil || math.Abs(vals[0].Float()-mild.Temperature) > 0.01 {
+			t.Errorf("asked once: %v, %v", vals, err)
+		}
+		m.times = 10
+		if vals, err := read(t, s); !errors.Is(err, sensor.ErrProtocol) {
+			t.Errorf("asked each time: %v, %v", vals, err)
+		}
+	})
+}
