@@ -227,6 +227,23 @@ func TestSafe(t *testing.T) {
 	})
 }
 
+// An actuator that cannot be opened says so at once.
+func TestOutputThatIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _, stop := rig(t, map[string]func() (hal.Sensor, error){"m": func() (hal.Sensor, error) {
+			return nil, hal.ErrNoDevice
+		}}, Spec{Name: "m", Driver: "m", Sampling: Sampling{Every: time.Second}})
+		time.Sleep(time.Minute)
+		before := time.Now()
+		_, err := s.SetOutput(t.Context(), "m", "on", hal.BoolValue(true))
+		if err == nil || !strings.Contains(err.Error(), "not open: open: hal: no such device") ||
+			errors.Is(err, ErrRefused) || time.Since(before) > 0 {
+			t.Errorf("%v after %v", err, time.Since(before))
+		}
+		stop()
+	})
+}
+
 // A value that could not be set is tried again, and the state says so meanwhile.
 func TestOutputThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -243,7 +243,8 @@ func (r *runner) run(ctx context.Context) {
 	}
 }
 
-// rest waits, sends the windows that end meanwhile, and says whether to go on.
+// rest waits, sends the windows that end meanwhile, and says whether to go on. Who wants
+// an output set need not wait for a sensor that cannot be opened.
 func (r *runner) rest(ctx context.Context, d time.Duration) bool {
 	for until := time.Now().Add(d); ; {
 		next := until
@@ -252,6 +253,10 @@ func (r *runner) rest(ctx context.Context, d time.Duration) bool {
 		}
 		select {
 		case <-time.After(time.Until(next)):
+		case o := <-r.orders:
+			o.err = fmt.Errorf("sampler: %s is not open: %s", r.spec.Name, r.st.Error)
+			close(o.done)
+			continue
 		case <-ctx.Done():
 			return false
 		}
