@@ -292,7 +292,11 @@ func TestWindowWhenTheClockIsSet(t *testing.T) {
 		{now: end.Add(time.Hour), set: time.Hour, stamp: end.Add(time.Hour), over: true},
 		{now: w.start.Add(-time.Second), set: -2 * time.Minute, stamp: w.start.Add(-time.Second), over: true},
 	} {
-		w.end = due.Add(c.set).Round(0) // where the monotonic clock would have it
+		// Without a monotonic clock, whose end would be elsewhere by as much.
+		w.end = due.Add(c.set).Round(0)
+		if c.over && c.set == 0 {
+			w.end = end
+		}
 		if stamp, over := w.over(c.now); !stamp.Equal(c.stamp) || over != c.over {
 			t.Errorf("at %v of %v: %v, %v", c.now, w.start, stamp, over)
 		}
@@ -326,6 +330,15 @@ func TestMean(t *testing.T) {
 		}
 		if got := m.round(); got != c.want {
 			t.Errorf("%v: %v, want %v", c.vals, got, c.want)
+		}
+	}
+}
+
+func TestTaken(t *testing.T) {
+	now := time.Now()
+	for ago, arrival := range map[time.Duration]bool{0: true, time.Hour: false, 25 * time.Hour: true, -time.Second: true} {
+		if at := now.Add(-ago).Round(0); taken(at, now).Equal(now) != arrival {
+			t.Errorf("%v ago: %v", ago, taken(at, now))
 		}
 	}
 }

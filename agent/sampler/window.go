@@ -79,16 +79,17 @@ func (w *window) begin(now time.Time) {
 }
 
 // over says whether now is outside of the window, and returns the time stamp that
-// the window has: its end, or now where the wall clock was set meanwhile.
+// the window has: its end, or now where the wall clock was set meanwhile. Both have the
+// monotonic clock, by which a time can be repaired once the clock is known.
 func (w *window) over(now time.Time) (stamp time.Time, over bool) {
 	wall, end := now.Round(0), w.start.Add(w.length)
 	if at := wall.Sub(w.start); at >= 0 && at < w.length {
-		return wall, false
+		return now, false
 	}
 	if set := wall.Sub(end) - now.Sub(w.end); set.Abs() >= w.length {
-		return wall, true
+		return now, true
 	}
-	return end, true
+	return w.end, true
 }
 
 // early says whether the window is not over though it is due: the wall clock runs slower
