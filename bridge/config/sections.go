@@ -96,6 +96,7 @@ type Ingest struct {
 	MaxBytes  Size     `toml:"max_bytes"`
 	Store     []string `toml:"store"`
 	Gather    Duration `toml:"gather"` // how long a message may wait for others to share its sync
+	Units     bool     `toml:"units"`  // readings of batches carry their units
 }
 
 // Rules bounds what rules leave behind.

@@ -288,7 +288,7 @@ func (a *assembly) openIngest() error {
 	}
 	a.ingest, err = ingest.New(a.store, ingest.Options{
 		ThingRate: a.cfg.MQTT.MaxThingRate, ThingBytes: int(a.cfg.MQTT.MaxThingBytes), Log: a.log,
-		Notices: &a.notices,
+		Notices: &a.notices, Units: c.Units,
 		Store: func(t string) bool {
 			return slices.ContainsFunc(c.Store, func(f string) bool { return stored(f, t) })
 		},

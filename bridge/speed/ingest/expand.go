@@ -5,6 +5,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // beginBatch takes a batch of readings. One that is not expanded costs what any
@@ -80,13 +81,13 @@ func (in *Ingest) expand(e *Entry, m *message.Message, b *telemetry.Batch, may f
 			e.refused.Add(topic, len(s.Times))
 			continue
 		}
-		stores := in.stores(topic)
+		stores, units := in.stores(topic), in.units(s)
 		for j := range s.Times {
 			e.parts = append(e.parts, *m)
 			r := &e.parts[len(e.parts)-1]
 			r.Topic = topic
-			r.Retain = false                           // policy was not asked for a retained message on this topic
-			r.Properties, r.Expires = nil, time.Time{} // of the batch
+			r.Retain = false                             // policy was not asked for a retained message on this topic
+			r.Properties, r.Expires = units, time.Time{} // not those of the batch
 			r.Trace = message.NewTrace()
 			from := len(text)
 			text = s.AppendJSON(text, j, doubt)
@@ -107,6 +108,23 @@ func (in *Ingest) expand(e *Entry, m *message.Message, b *telemetry.Batch, may f
 		}
 	}
 	return cost
+}
+
+// unitPrefix comes before a channel's name in the user property that has its unit.
+const unitPrefix = "unit."
+
+// units are the properties of MQTT 5 that all readings of s have: the unit of each channel
+// that has one, if that is asked for.
+func (in *Ingest) units(s *telemetry.Series) (props []byte) {
+	if !in.opts.Units {
+		return nil
+	}
+	for i := range s.Columns {
+		if c := &s.Columns[i]; c.Unit != "" {
+			props = packet.AppendUser(props, unitPrefix+c.Name, c.Unit)
+		}
+	}
+	return props
 }
 
 // quarantine keeps a batch aside that has no usable sequence.

@@ -61,6 +61,10 @@ type Options struct {
 	// are acknowledged at once.
 	Store func(topic string) bool
 
+	// Units has each reading of a batch carry the units of its channels, as user
+	// properties of MQTT 5: unit.CHANNEL. They are in its record, 20 to 30 bytes each.
+	Units bool
+
 	// ThingRate and ThingBytes are how many messages a second a thing may
 	// publish, and how many bytes of topics and payloads; each reading of a batch
 	// is a message. Begin takes them all the same: see Wait. 0: no limit.

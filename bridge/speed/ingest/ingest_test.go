@@ -18,6 +18,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/notice"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
@@ -563,5 +564,38 @@ func TestDoubtfulTimes(t *testing.T) {
 		`{"ts":1796000005001,"ts_error_ms":2000}`} // the copy of 3 is not stored, though its time differs
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
+// Readings carry the units of their channels where that is asked for, and nothing else where not.
+func TestUnits(t *testing.T) {
+	p, err := telemetry.Append(nil, &telemetry.Batch{Header: telemetry.Header{Spool: [16]byte{9}, Seq: 1,
+		Clock: telemetry.ClockSynced}, Series: []telemetry.Series{{Sensor: "s", Times: []int64{1, 2}, Columns: []telemetry.Column{
+		{Name: "temperature", Unit: "°C", Kind: telemetry.Float, Floats: []float64{41.5, 42}},
+		{Name: "n", Kind: telemetry.Int, Ints: []int64{7, 8}},
+		{Name: "humidity", Unit: "%RH", Kind: telemetry.Float, Floats: []float64{1, 2}}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for asked, want := range map[bool]string{false: "", true: "unit.temperature=°C unit.humidity=%RH "} {
+		b := open(t, vfs.NewMem(), Options{Units: asked})
+		b.run()
+		m := send("t0", p)
+		m.Properties = packet.AppendUser(nil, "of", "the batch")
+		b.must(m, nil)
+		all := b.all(Stream)
+		if len(all) != 2 {
+			t.Fatalf("%d readings, want 2", len(all))
+		}
+		for _, r := range all {
+			var got string
+			packet.Each(r.Properties, func(_ packet.Property, name, value []byte) bool {
+				got += string(name) + "=" + string(value) + " "
+				return true
+			})
+			if got != want {
+				t.Errorf("units asked for: %v; the properties are %q, want %q", asked, got, want)
+			}
+		}
 	}
 }
