@@ -1,17 +1,24 @@
 package main
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"testing"
 
 	"github.com/tidemill/tidemill/deploy/nightly"
 	"github.com/tidemill/tidemill/deploy/qemu/parts"
+	"github.com/tidemill/tidemill/deploy/rig"
 )
 
-// TestARM runs the device's tests as programs for arm64 and ARMv6: in the gate those of
-// packages that care for the size of a word or the order of bytes.
+// words are the tests of the gate, of packages that the size of a word or the order of bytes
+// could concern: what is encoded and decoded, in files, on the wire and by chips.
+const words = "^(TestRoundTrip|TestRandomRoundTrip|TestGolden|TestAppendJSON|TestInvalid|TestCorrupt|TestAnswerTime|" +
+	"TestTornMeta|TestModel|TestNewerFormat|TestScanAcrossWindows|TestVectors|TestThermocouples|TestCPUTimes|" +
+	"TestMemory|TestMerge.*|TestNumbersAreComparedByValue|FuzzDecode|FuzzAppend|FuzzCheck|FuzzParse)$"
+
+// TestARM runs the device's tests as programs for arm64 and ARMv6: some in the gate, all of
+// them in make nightly and make arm, but for those that start themselves again as a child,
+// which they cannot without binfmt.
 func TestARM(t *testing.T) {
 	store := fetched(t, func(s *parts.Store) error {
 		for arch := range parts.Users {
@@ -21,9 +28,12 @@ func TestARM(t *testing.T) {
 		}
 		return nil
 	})
-	packages, skip := []string{"./agent/telemetry", "./agent/spool", "./hal/sensor/...", "./shadow"}, slow+"|"+children
+	if err := rig.Look("../..", "agent", "hal", "shadow"); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-short", "-run", words, "./agent/telemetry", "./agent/spool", "./hal/sensor", "./shadow"}
 	if nightly.Is() {
-		packages, skip = []string{"./agent/...", "./hal/...", "./shadow/..."}, children
+		args = []string{"-skip", "^(TestCrash|TestKill)$", "./agent/...", "./hal/...", "./shadow/..."}
 	}
 	for arch := range parts.Users {
 		t.Run(arch, func(t *testing.T) {
@@ -31,27 +41,13 @@ func TestARM(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd := armTests(t.Context(), arch, emulator, skip, packages)
+			cmd := exec.CommandContext(t.Context(), "go", append([]string{"test", "-exec", emulator}, args...)...)
 			cmd.Dir = "../.."
+			cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "GOARM=6", "CGO_ENABLED=0")
 			out, err := cmd.CombinedOutput()
 			if t.Logf("%s", out); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-}
-
-// Tests by name that start themselves again as a child, which they cannot without binfmt, and
-// those that take seconds on the host and so a minute in an emulator.
-const (
-	children = "TestCrash|TestKill"
-	slow     = "TestBuilderFull|TestRetime|TestSalvage.*|TestTornPages|TestAppendNextAck|TestModelOverflow|TestDropOldest"
-)
-
-// armTests is how tests run for an architecture.
-func armTests(ctx context.Context, arch, emulator, skip string, packages []string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-short", "-exec", emulator, "-skip",
-		"^(" + skip + ")$"}, packages...)...)
-	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "GOARM=6", "CGO_ENABLED=0")
-	return cmd
 }

@@ -140,7 +140,7 @@ func TestRun(t *testing.T) {
 	}
 	until("a reading", func() bool { return out.has("the first reading is in the stream") })
 	does("set temperature", "tmp105", "21.0625")
-	until("the temperature", func() bool { return out.has("room temperature=21.0625") })
+	until("the temperature", func() bool { return out.has("room temperature=21.0625°C") })
 	does("set input", "17", "1")
 	until("the level", func() bool { return out.has("door edges=1 level=true") })
 	if got := does("read line", "17"); got != "true\n" {

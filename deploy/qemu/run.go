@@ -30,10 +30,12 @@ const sensors = `
 name = "host"
 driver = "host"
 every = "5s"
+timeout = "10s"
 [[sensor]]
 name = "room"
 driver = "tmp105"
 every = "1s"
+timeout = "10s"
 [sensor.options]
 bus = "/dev/i2c-1"
 address = 0x49
@@ -41,6 +43,7 @@ address = 0x49
 name = "air"
 driver = "dps310"
 every = "5s"
+timeout = "10s"
 [sensor.options]
 bus = "/dev/i2c-1"
 address = 0x76
@@ -48,6 +51,7 @@ address = 0x76
 name = "door"
 driver = "gpio-in"
 every = "1s"
+timeout = "10s"
 [sensor.options]
 line = "GPIO17"
 poll = "50ms"
@@ -55,6 +59,7 @@ poll = "50ms"
 name = "lamp"
 driver = "gpio-out"
 every = "5s"
+timeout = "10s"
 [sensor.options]
 line = "GPIO27"
 `
@@ -220,13 +225,13 @@ func show(out io.Writer, r session.Record) {
 	var b strings.Builder
 	names := make([]string, 0, len(r.Values))
 	for name := range r.Values {
-		if name != "thing" && name != "sensor" && name != "ts" {
+		if !slices.Contains([]string{"thing", "sensor", "ts", "units"}, name) {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		fmt.Fprintf(&b, " %s=%v", name, r.Values[name])
+		fmt.Fprintf(&b, " %s=%v%s", name, r.Values[name], r.Unit(name))
 	}
 	fmt.Fprintf(out, "%v %s %s%s\n", r.Values["ts"], r.Thing, r.Sensor, &b)
 }

@@ -30,7 +30,7 @@ func Build(ctx context.Context, root, dir string) (b Bin, err error) {
 	if err != nil {
 		return b, err
 	}
-	if err := look(root); err != nil {
+	if err := Look(root, "agent", "bridge", "hal", "shadow"); err != nil {
 		return b, err
 	}
 	cache, err := os.UserCacheDir()
@@ -67,12 +67,12 @@ func Build(ctx context.Context, root, dir string) (b Bin, err error) {
 	return b, nil
 }
 
-// look reads the folders of the programs' sources. The go command keeps a test's
-// result for as long as what the test has looked at stays the same, and it does not
-// know what the programs that it runs are made of.
-func look(root string) error {
+// Look reads folders of the project, whose sources are of programs that a test runs. The go
+// command keeps a test's result for as long as what the test has looked at stays the same, and it
+// does not know what those programs are made of.
+func Look(root string, folders ...string) error {
 	var all []error
-	for _, name := range []string{"agent", "bridge", "hal", "shadow"} {
+	for _, name := range folders {
 		all = append(all, filepath.WalkDir(filepath.Join(root, name), func(_ string, _ fs.DirEntry, err error) error {
 			return err
 		}))

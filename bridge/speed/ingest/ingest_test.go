@@ -570,10 +570,11 @@ func TestDoubtfulTimes(t *testing.T) {
 // Readings carry the units of their channels where that is asked for, and nothing else where not.
 func TestUnits(t *testing.T) {
 	p, err := telemetry.Append(nil, &telemetry.Batch{Header: telemetry.Header{Spool: [16]byte{9}, Seq: 1,
-		Clock: telemetry.ClockSynced}, Series: []telemetry.Series{{Sensor: "s", Times: []int64{1, 2}, Columns: []telemetry.Column{
-		{Name: "temperature", Unit: "°C", Kind: telemetry.Float, Floats: []float64{41.5, 42}},
-		{Name: "n", Kind: telemetry.Int, Ints: []int64{7, 8}},
-		{Name: "humidity", Unit: "%RH", Kind: telemetry.Float, Floats: []float64{1, 2}}}}}})
+		Clock: telemetry.ClockSynced}, Series: []telemetry.Series{{Sensor: "s", Times: []int64{1, 2},
+		Columns: []telemetry.Column{
+			{Name: "temperature", Unit: "°C", Kind: telemetry.Float, Floats: []float64{41.5, 42}},
+			{Name: "n", Kind: telemetry.Int, Ints: []int64{7, 8}},
+			{Name: "humidity", Unit: "%RH", Kind: telemetry.Float, Floats: []float64{1, 2}}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -169,7 +169,8 @@ type Chip struct {
 	Address uint16
 }
 
-// Chips are on the bus /dev/i2c-1 of every machine. at24c-eeprom has no content.
+// Chips are on the bus /dev/i2c-1 of every machine. The EEPROM has no content. The
+// dps310 has no product id and never measures: it always has the same air.
 var Chips = []Chip{{"tmp105", "tmp105", 0x49}, {"dps310", "dps310", 0x76}, {"rtc", "ds1338", 0x68},
 	{"eeprom", "at24c-eeprom,rom-size=4096", 0x50}}
 

@@ -26,7 +26,8 @@ import (
 // Stream is where a rule puts every reading, with the thing and the sensor.
 const Stream = "readings"
 
-const rule = `{"sql": "SELECT *, topic(2) AS thing, topic(3) AS sensor FROM 'dt/#'",
+// Its records have the units too: [{"unit.temperature": "°C"}].
+const rule = `{"sql": "SELECT *, topic(2) AS thing, topic(3) AS sensor, get_user_properties() AS units FROM 'dt/#'",
 "awsIotSqlVersion": "2016-03-23", "actions": [{"kinesis": {"streamName": "readings", "partitionKey": "${topic(2)}",
 "roleArn": "arn:aws:iam::000000000000:role/rules"}}]}`
 
@@ -42,7 +43,7 @@ type Session struct {
 // Open starts a bridge in a folder, with the stream Stream. root is the project's
 // root, bin are its programs.
 func Open(ctx context.Context, store *parts.Store, root string, bin rig.Bin, dir string) (*Session, error) {
-	b, err := rig.NewBridge(bin, dir, "")
+	b, err := rig.NewBridge(bin, dir, "[ingest]\nunits = true\n")
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +95,9 @@ func (s *Session) Device(ctx context.Context, board machine.Board, thing, sensor
 // Build makes the programs of a board in dir; root is the project's root.
 func Build(ctx context.Context, root string, board machine.Board, dir string) (soft machine.Software, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
+		return soft, err
+	}
+	if err := rig.Look(root, "agent", "hal", "shadow", "deploy/qemu/guest"); err != nil {
 		return soft, err
 	}
 	soft = machine.Software{Init: filepath.Join(dir, "init"), Agent: filepath.Join(dir, "tidemill-agent"), Clock: true}
@@ -155,6 +159,19 @@ flush_every = "1s"
 type Record struct {
 	Thing, Sensor string
 	Values        map[string]any // all of it
+}
+
+// Unit is the unit of one of its channels, "" for none.
+func (r Record) Unit(channel string) string {
+	all, _ := r.Values["units"].([]any)
+	for _, one := range all {
+		if property, ok := one.(map[string]any); ok {
+			if unit, ok := property["unit."+channel].(string); ok {
+				return unit
+			}
+		}
+	}
+	return ""
 }
 
 // Records reads the stream from its beginning; follow goes on until ctx ends or each
