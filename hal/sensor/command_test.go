@@ -192,6 +192,21 @@ func TestCommandStream(t *testing.T) {
 	}
 }
 
+// Of readings that nobody takes the newest 256 are kept.
+func TestFeedKeepsNewest(t *testing.T) {
+	mark := filepath.Join(t.TempDir(), "mark")
+	s := keep(t, "command", nil, map[string]any{"mode": "stream", "command": sh(fmt.Sprintf(`
+		if [ -f %[1]s ]; then touch %[1]s.again; exec sleep 1000; fi
+		touch %[1]s
+		i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo n=$i; done`, mark))})
+	await.True(t, "it runs for the second time", func() bool { _, err := os.Stat(mark + ".again"); return err == nil })
+	for n := 300 - 256 + 1; n <= 300; n++ {
+		if got, want := next(t, s), fmt.Sprintf("n=%d", n); got != want {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	}
+}
+
 // A program that says too much fills no memory: the oldest readings go, and it waits.
 func TestCommandFloods(t *testing.T) {
 	s := keep(t, "command", nil, map[string]any{"mode": "stream",

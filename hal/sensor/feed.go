@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -16,6 +17,9 @@ import (
 // feedQueue is how many readings wait for Next at most: some minutes of a broker's
 // twenty devices, 100 KB.
 const feedQueue = 256
+
+// lostEach is of how many lost readings one is told in the log.
+const lostEach = 1000
 
 // The pauses between two starts of a source that ends, and how long it must have
 // lasted to be taken for well.
@@ -124,13 +128,18 @@ func (f *feed) signal() {
 // put hands a reading over. It never waits: the oldest goes when the queue is full.
 func (f *feed) put(p hal.Push) {
 	f.mu.Lock()
-	if len(f.queue) == feedQueue {
+	full := len(f.queue) == feedQueue
+	if full {
 		f.queue = append(f.queue[:0], f.queue[1:]...)
 		f.lost++
 	}
+	lost := f.lost
 	f.queue = append(f.queue, p)
 	f.count++
 	f.mu.Unlock()
+	if full && lost%lostEach == 1 {
+		slog.Default().Warn("a source says more than is taken, its oldest readings go", "source", f.name, "lost", lost)
+	}
 	f.signal()
 }
 
