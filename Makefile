@@ -13,7 +13,7 @@ PREFIX      ?= /usr/local
 # Of the gate: no look-up of the network holds it for longer.
 NETWORK     ?= 180
 
-.PHONY: help build cross install demo check test nightly arm qemu lint licences vuln sbom bench fuzz torture clean
+.PHONY: help build cross install demo check test nightly arm qemu fleet lint licences vuln sbom bench fuzz torture clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ qemu: ## a simulated Raspberry Pi on a real kernel; BOARD=raspi0 is an ARMv6, SE
 	@mkdir -p bin && go build -o bin/qemu ./deploy/qemu
 	@exec bin/qemu run -board '$(or $(BOARD),raspi3b)' -seconds '$(or $(SECONDS),0)'
 
+fleet: build ## DEVICES=100 simulated devices and a bridge on this machine; SECONDS=60 ends them by itself
+	@go build -o bin/fleet ./deploy/fleet
+	@exec bin/fleet -bridge bin -devices '$(or $(DEVICES),100)' -for '$(or $(SECONDS),0)s'
+
 lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l agent bridge deploy hal shadow); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
 	go vet ./...
@@ -95,4 +99,4 @@ torture: build ## the kill -9 tests, N kills each
 	TIDEMILL_TORTURE=$(N) go test -race -count=1 -timeout 120m -v -run '^TestKill(Everything|Streams)$$' ./deploy/e2e
 
 clean: ## remove what was built
-	rm -rf bin build demo-data
+	rm -rf bin build demo-data fleet-data

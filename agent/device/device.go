@@ -323,9 +323,14 @@ type part struct {
 	done chan struct{}
 }
 
+// ErrPowerCut as the cause of a context that ends has Run end as the power does, for
+// simulated devices: nothing is flushed or said goodbye to.
+var ErrPowerCut = errors.New("device: the power was cut")
+
 // Run works until ctx is done or a part fails that the agent cannot do
 // without. It stops the sensors, flushes the spool, lets the uplink send what
 // is left within uplink.drain, and then stops the shadow and closes the files.
+// The error is ErrPowerCut if that is ctx's cause.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
 	cfg := a.config()
@@ -371,15 +376,28 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-failed:
 	}
+	cut := a.powerCut(ctx)
 	for _, p := range parts {
 		p.stop()
 		<-p.done
 	}
 	st := a.spool.Stats()
 	a.log.Info("agent stopped", "batches_left", st.Batches, "readings_left", st.Readings)
+	if cut {
+		return ErrPowerCut
+	}
 	mu.Lock()
 	defer mu.Unlock()
 	return errors.Join(errs...)
+}
+
+// powerCut says whether ctx ended so, and has the spool end before anything is flushed.
+func (a *Agent) powerCut(ctx context.Context) bool {
+	if !errors.Is(context.Cause(ctx), ErrPowerCut) {
+		return false
+	}
+	_ = a.spool.Abandon() // what it failed to close is not missed
+	return true
 }
 
 // parts are what the agent runs, in the order in which they are stopped.

@@ -398,3 +398,35 @@ func TestDamagedShadowOnAFullDisk(t *testing.T) {
 		})
 	}
 }
+
+// A power cut loses what was not flushed and nothing else.
+func TestPowerCut(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Sensors = []config.Sensor{{Name: "n", Driver: "count", Every: config.Duration(20 * time.Millisecond),
+		Timeout: config.Duration(time.Second)}}
+	cfg.Spool.FlushEvery = config.Duration(time.Hour)
+	a, err := New(cfg, away(&lockedLog{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cut := context.WithCancelCause(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	await.True(t, "readings", func() bool { return a.Status().Spool.Unflushed > 1 })
+	if err := a.spool.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	durable := a.Status().Spool.Readings
+	await.True(t, "readings in memory", func() bool { return a.Status().Spool.Unflushed > 1 })
+	cut(ErrPowerCut)
+	if err := <-done; !errors.Is(err, ErrPowerCut) {
+		t.Errorf("%v, want ErrPowerCut", err)
+	}
+	if a, err = New(cfg, away(&lockedLog{})); err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if st := a.Status(); st.Spool.Readings != durable || st.Spool.Unflushed != 0 || len(st.Losses) > 0 {
+		t.Errorf("%+v, want %d readings", st.Spool, durable)
+	}
+}

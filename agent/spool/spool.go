@@ -465,6 +465,15 @@ func (s *Spool) SetFlushEvery(d time.Duration) {
 // waits for calls that use the file.
 func (s *Spool) Close() error {
 	err := s.Flush()
+	if errors.Is(err, errClosed) {
+		return nil
+	}
+	return errors.Join(err, s.Abandon())
+}
+
+// Abandon is Close without the flush, for simulated power cuts: the file is left as
+// the last flush made it, and what is in memory is lost.
+func (s *Spool) Abandon() error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
 	s.mu.Lock()
@@ -474,11 +483,8 @@ func (s *Spool) Close() error {
 		close(s.changed)
 	}
 	s.mu.Unlock()
-	if closed {
+	if closed || db == nil {
 		return nil
 	}
-	if db != nil {
-		err = errors.Join(err, guard(db.Close))
-	}
-	return err
+	return guard(db.Close)
 }

@@ -614,3 +614,36 @@ func TestNewerFormat(t *testing.T) {
 		t.Errorf("salvaged: %+v", st)
 	}
 }
+
+// Abandon leaves what the last flush made: readings in memory are gone, and a batch whose
+// acknowledgement was not written is there again.
+func TestAbandon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool.db")
+	s := open(t, path, Options{})
+	add(t, s, 1)
+	flushed(t, s)
+	seq, _ := take(t, s, 0)
+	s.Ack(seq)
+	add(t, s, 2)
+	if err := s.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Append("count", counts, 3, []telemetry.Value{telemetry.IntValue(3)}); !errors.Is(err, errClosed) {
+		t.Errorf("a reading after it: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("Close after it: %v", err)
+	}
+	if st := s.Stats(); st.Unflushed != 1 {
+		t.Errorf("%+v, want 1 reading that was lost", st)
+	}
+	s = open(t, path, Options{})
+	if st := s.Stats(); st.Readings != 1 || st.Acked != 0 || st.Unflushed != 0 {
+		t.Errorf("%+v, want the first reading alone", st)
+	}
+	if again, p := take(t, s, 0); again != seq {
+		t.Errorf("batch %d, want %d again", again, seq)
+	} else if _, ns := numbers(t, p); len(ns) != 1 || ns[0] != 1 {
+		t.Errorf("it holds %v", ns)
+	}
+}

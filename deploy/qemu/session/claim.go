@@ -29,8 +29,8 @@ import (
 // Those of a bridge that is not told of others.
 const account, region = "000000000000", "eu-local-1"
 
-// template is the name of the provisioning template.
-const template = "simulated"
+// Template is the name of the provisioning template; its parameter is SerialNumber.
+const Template = "simulated"
 
 // templateBody makes a thing of the serial number, with the policy that every device
 // of a bridge has.
@@ -42,12 +42,12 @@ const templateBody = `{
     "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "ACTIVE"}},
   "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "tidemill-thing"}}}}`
 
-// A claim is a certificate that may ask to be provisioned, for five minutes, and its key.
-type claim struct{ cert, key string }
+// A Claim is a certificate that may ask to be provisioned, for five minutes, and its key.
+type Claim struct{ Cert, Key string } // PEM
 
-// newClaim makes the template, if it is not there, and a claim for it, as AWS's
+// NewClaim makes the template, if it is not there, and a claim for it, as AWS's
 // own clients would.
-func newClaim(ctx context.Context, b *rig.Bridge) (c claim, err error) {
+func NewClaim(ctx context.Context, b *rig.Bridge) (c Claim, err error) {
 	a, err := newAWS(ctx, b)
 	if err != nil {
 		return c, err
@@ -59,7 +59,7 @@ func newClaim(ctx context.Context, b *rig.Bridge) (c claim, err error) {
 	}{
 		"/policies/" + authz.ThingPolicyName: {"", map[string]any{
 			"policyDocument": string(authz.ThingPolicy(account, region))}},
-		"/provisioning-templates/" + template: {"/provisioning-templates", map[string]any{"templateName": template,
+		"/provisioning-templates/" + Template: {"/provisioning-templates", map[string]any{"templateName": Template,
 			"templateBody": templateBody, "enabled": true,
 			"provisioningRoleArn": "arn:aws:iam::000000000000:role/any"}},
 	} {
@@ -75,8 +75,8 @@ func newClaim(ctx context.Context, b *rig.Bridge) (c claim, err error) {
 		CertificatePem string
 		KeyPair        struct{ PrivateKey string }
 	}
-	err = a.call(ctx, "iot", http.MethodPost, "/provisioning-templates/"+template+"/provisioning-claim", nil, &made)
-	return claim{made.CertificatePem, made.KeyPair.PrivateKey}, err
+	err = a.call(ctx, "iot", http.MethodPost, "/provisioning-templates/"+Template+"/provisioning-claim", nil, &made)
+	return Claim{made.CertificatePem, made.KeyPair.PrivateKey}, err
 }
 
 // Desire changes the desired state of a thing's shadow, as an operator with AWS's clients does.

@@ -114,7 +114,7 @@ func Build(ctx context.Context, root string, board machine.Board, dir string) (s
 
 // fill writes what a card begins with.
 func (s *Session) fill(ctx context.Context, dir, thing, sensors string) error {
-	c, err := newClaim(ctx, s.Bridge)
+	c, err := NewClaim(ctx, s.Bridge)
 	if err != nil {
 		return fmt.Errorf("claim: %w", err)
 	}
@@ -126,8 +126,8 @@ func (s *Session) fill(ctx context.Context, dir, thing, sensors string) error {
 	if err != nil {
 		return err
 	}
-	for name, text := range map[string]string{"ca.pem": string(ca), "claim.pem": c.cert, "claim.key": c.key,
-		"agent.toml": fmt.Sprintf(agentConfig, port, template, thing, sensors)} {
+	for name, text := range map[string]string{"ca.pem": string(ca), "claim.pem": c.Cert, "claim.key": c.Key,
+		"agent.toml": fmt.Sprintf(agentConfig, port, Template, thing, sensors)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			return err
 		}
