@@ -152,7 +152,7 @@ func printSpool(line lineWriter, st *device.Status) {
 	case s.Oldest.IsZero():
 		oldest = ", the oldest of a time when the clock was not set"
 	default:
-		oldest = ", the oldest written " + since(s.Oldest)
+		oldest = ", the oldest written " + st.Time.Now.Sub(s.Oldest).Round(time.Second).String() + " ago"
 	}
 	line("spool", "%d readings in %d batches wait (%d bytes)%s; %d readings in memory", s.Readings, s.Batches, s.Bytes,
 		oldest, s.Unflushed)

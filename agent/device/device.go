@@ -79,7 +79,7 @@ type Agent struct {
 	feed      feed
 
 	changed chan struct{} // there is something to report
-	flushed atomic.Int64  // unix ns of the last flush tried
+	flushed atomic.Int64  // ns after started of the last flush tried, by the clock that does not jump
 
 	refusals refusals
 	guard    guard
@@ -335,7 +335,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
 	cfg := a.config()
 	a.sampler.Set(a.specs(cfg))
-	a.flushed.Store(time.Now().UnixNano())
+	a.flushed.Store(int64(time.Since(a.started)))
 	var (
 		mu     sync.Mutex
 		errs   []error
@@ -468,6 +468,6 @@ func (a *Agent) alive() bool {
 		return false
 	}
 	every := time.Duration(a.config().Spool.FlushEvery)
-	idle := time.Since(time.Unix(0, a.flushed.Load()))
+	idle := time.Since(a.started) - time.Duration(a.flushed.Load())
 	return a.spool.Stats().Unflushed == 0 || idle < max(aliveFor, 3*every)
 }

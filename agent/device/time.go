@@ -63,7 +63,7 @@ func judged(conf func() (*tls.Config, error), now func() time.Time) func() (*tls
 // stamp says at a flush what the times are; it also notes that one was tried, for the
 // watchdog.
 func (a *Agent) stamp() spool.Stamp {
-	a.flushed.Store(time.Now().UnixNano())
+	a.flushed.Store(int64(time.Since(a.started)))
 	s := a.clock.Stamp()
 	out := spool.Stamp{Timed: true, Offset: s.Offset, Bound: s.Bound, PPM: clock.PPM}
 	if s.Known {

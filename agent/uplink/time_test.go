@@ -87,7 +87,8 @@ func TestTimeIsAsked(t *testing.T) {
 				damaged := u.Status().Damaged
 				stop()
 				slices.Sort(came)
-				want := []string{"$tidemill/batch 1", "$tidemill/batch 2", "$tidemill/batch 3", "time again", "time first"}
+				want := []string{"$tidemill/batch 1", "$tidemill/batch 2", "$tidemill/batch 3", "time again",
+					"time first"}
 				answers, left := []string{"to first", "to again"}, uint64(0)
 				if !grants {
 					want, answers, left = []string{"$tidemill/batch plain 1", "$tidemill/batch plain 3"}, nil, 1
