@@ -22,8 +22,8 @@ var commandDriver = driver{
 		Summary: "a program whose lines are readings: JSON objects, key=value, or name value",
 		Options: []Option{
 			{"command", "strings", "", `required: the program's absolute path and its arguments; no shell`},
-			{"mode", "string", "interval", "interval: run for each reading, all its lines are one; stream: kept running, " +
-				"each line is one"},
+			{"mode", "string", "interval", "interval: run for each reading, all its lines are one; " +
+				"stream: kept running, each line is one"},
 			{"dir", "string", "/", "where it runs"},
 			{"env", "table", "", "its environment beside PATH and LANG; it gets nothing of the agent's"},
 			{"channels", "tables", "", channelsHelp},
@@ -31,7 +31,7 @@ var commandDriver = driver{
 		Tables: map[string][]Option{"channels": channelOptions},
 	},
 	set: func(o *options) opener {
-		p := program{argv: o.list("command", func(s string) bool { return strings.Contains(s, "\x00") }), dir: o.text("dir", "/")}
+		p := program{argv: o.list("command", hasNUL), dir: o.text("dir", "/")}
 		if _, ok := o.values["command"]; !ok {
 			o.fail("command", "missing")
 		} else if p.argv != nil && !filepath.IsAbs(p.argv[0]) {
@@ -56,6 +56,9 @@ var commandDriver = driver{
 		return func(ctx context.Context, _ hal.Board) (hal.Sensor, error) { return intervalCommand(ctx, p, m) }
 	},
 }
+
+// hasNUL says that no program can be given s. Scripts may have several lines.
+func hasNUL(s string) bool { return strings.Contains(s, "\x00") }
 
 // A program is what to run.
 type program struct {

@@ -17,7 +17,7 @@ var channelOptions = []Option{
 	{"kind", "string", "float", "float, int, bool or text"},
 	{"scale", "number", "1", "value = what is said * scale + offset; of float alone"},
 	{"offset", "number", "0", "see scale"},
-	{"true_if", "string", "", "of bool: this text is true, any other false; on, true, 1 and their opposites if left out"},
+	{"true_if", "string", "", "of bool: this text is true, any other false; else on, true, 1 and their opposites"},
 }
 
 const channelsHelp = "the values to take; all numbers and truth values, without units, if left out"

@@ -22,8 +22,8 @@ var modbusDriver = driver{
 		}, append(slices.Clone(serialOptions), []Option{
 			{"unit_id", "integer", "1", "the device's address, 0 to 255; on TCP often 1 or 255"},
 			{"timeout", "duration", "1s", "of an answer, 10ms to 10s"},
-			{"pause", "duration", "0s", "silence before each request beyond what RTU asks for, at most 1s: some need 50ms"},
-			{"gap", "integer", "0", "registers apart by no more than this are read at once, with those between; at most 100"},
+			{"pause", "duration", "0s", "silence before each request beyond RTU's own, at most 1s: some need 50ms"},
+			{"gap", "integer", "0", "registers apart by no more are read at once, with those between; at most 100"},
 			{"registers", "tables", "", "required: what to read"},
 		}...)...),
 		Tables: map[string][]Option{"registers": registerOptions},
@@ -65,7 +65,7 @@ var registerOptions = []Option{
 	{"scale", "number", "1", "value = register * scale + offset"},
 	{"offset", "number", "0", "see scale"},
 	{"unit", "string", "", "of the value after scale and offset"},
-	{"none", "integer", "", "what the register holds when there is no value, such as 0x8000 or 0xFFFF; 1 to 4 registers"},
+	{"none", "integer", "", "what the register, or all of them, hold where there is no value: 0x8000, 0xFFFF"},
 }
 
 // A modbusSensor reads one device.

@@ -35,7 +35,7 @@ var mqttDriver = driver{
 			{"topics", "strings", "", `required: such as ["zigbee2mqtt/kitchen"] or ["tele/+/SENSOR"]`},
 			{"user", "string", "", "with password_file, for a broker that asks for one"},
 			{"password_file", "string", "", "absolute path; its first line is the password, 0600"},
-			{"ca", "string", "", `absolute path of who signs the broker's certificate, or "system"; no TLS if left out`},
+			{"ca", "string", "", `absolute path of who signs its certificate, or "system"; no TLS if left out`},
 			{"client_id", "string", "", "one of its own at each connection if left out"},
 			{"qos", "integer", "0", "0 or 1"},
 			{"retained", "bool", "false", "takes what the broker has kept from before too"},
