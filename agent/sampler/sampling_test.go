@@ -336,7 +336,8 @@ func TestMean(t *testing.T) {
 
 func TestTaken(t *testing.T) {
 	now := time.Now()
-	for ago, arrival := range map[time.Duration]bool{0: true, time.Hour: false, 25 * time.Hour: true, -time.Second: true} {
+	for ago, arrival := range map[time.Duration]bool{0: true, time.Hour: false, 25 * time.Hour: true,
+		-time.Second: true} {
 		if at := now.Add(-ago).Round(0); taken(at, now).Equal(now) != arrival {
 			t.Errorf("%v ago: %v", ago, taken(at, now))
 		}
