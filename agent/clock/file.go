@@ -82,10 +82,36 @@ func load(dir string) (*record, error) {
 	return nil, fmt.Errorf("clock: %s: %w", filepath.Join(dir, fileName), err)
 }
 
-func (r *record) save(dir string) error {
+// write makes a record the file's.
+func write(dir string, r *record) error {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
 	return durable.Write(filepath.Join(dir, fileName), append(text, '\n'), 0o600)
+}
+
+// kept is a copy of what is known, to be written. mu is held.
+func (c *Clock) kept() *record {
+	rec := &record{Version: fileVersion, Floor: c.h.floor}
+	for _, b := range c.h.boots {
+		copied := *b
+		copied.Starts, copied.Anchors = slices.Clone(b.Starts), slices.Clone(b.Anchors)
+		rec.Boots = append(rec.Boots, &copied)
+	}
+	c.saved, c.news = c.mono, nothing
+	return rec
+}
+
+// save writes the file. Failing is no reason to stop: the next one tries again. mu is
+// not held, so that readings are taken meanwhile: a card may stall for seconds.
+func (c *Clock) save(rec *record) {
+	if c.o.Dir == "" || c.o.ReadOnly {
+		return
+	}
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	if err := write(c.o.Dir, rec); err != nil {
+		c.o.Log.Warn("what is known of the time could not be written", "err", err)
+	}
 }
