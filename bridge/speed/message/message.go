@@ -18,8 +18,8 @@
 //	ingest/entry.go         Commit: when the batch is synced, Publish.Done sends PUBACK
 //	rules/apply.go          the record is decoded into an iotsql.Input, which statements and actions read
 //
-// Nothing calls back. Up to the log that is four allocations: the Message, its
-// bytes, Done and the log's request (BenchmarkWalk of bridge/server).
+// Nothing calls back. Up to the log that is three allocations: the Message, its
+// bytes and Done (BenchmarkWalk of bridge/speed/route).
 //
 // # Memory
 //
