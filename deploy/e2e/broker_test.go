@@ -462,7 +462,8 @@ func TestAgentByMosquitto(t *testing.T) {
 	own := f.thing("the-bridge")
 	agentAt, err := rig.FreePort() // of Mosquitto
 	f.must(err)
-	agent, err := rig.NewAgent(f.ctx, authority, "pi-1", f.dir, agentAt, "format = \"json\"\n"+simPi)
+	agent, err := rig.NewAgent(f.ctx, authority, "pi-1", f.dir, agentAt, "format = \"json\"\n"+simPi+
+		"\n[clock]\nwait = \"1s\"\n")
 	f.must(err)
 	acl := filepath.Join(f.dir, "acl")
 	f.must(os.WriteFile(acl, []byte(
