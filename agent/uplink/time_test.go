@@ -93,7 +93,8 @@ func TestTimeIsAsked(t *testing.T) {
 				if !grants {
 					want, answers, left = []string{"$tidemill/batch plain 1", "$tidemill/batch plain 3"}, nil, 1
 				}
-				if !slices.Equal(came, want) || !slices.Equal(keep.answers, answers) || q.left() != 0 || damaged != left ||
+				if !slices.Equal(came, want) || !slices.Equal(keep.answers, answers) ||
+					q.left() != 0 || damaged != left ||
 					len(keep.firsts) != len(answers)/2 {
 					t.Errorf("came %q, answers %q, %d left, %d damaged", came, keep.answers, q.left(), damaged)
 				}

@@ -41,9 +41,10 @@ func locks() (all []finding, err error) {
 }
 
 // What tests fetch by a pinned version: NAME==VERSION of PyPI and NAME@VERSION of
-// npm in Go files, and artifacts of Maven in pom.xml.
+// npm in Go files, and artifacts of Maven in pom.xml. A version has a dot: nodes of
+// a device tree, such as watchdog@1, have none.
 var (
-	pinned    = regexp.MustCompile(`"(@?[A-Za-z][A-Za-z0-9/_.-]*)(?:\[[a-z0-9,]+\])?(?:==|@)[0-9][0-9.]*"`)
+	pinned    = regexp.MustCompile(`"(@?[A-Za-z][A-Za-z0-9/_.-]*)(?:\[[a-z0-9,]+\])?(?:==|@)[0-9]+\.[0-9.]+"`)
 	artifacts = regexp.MustCompile(`(?s)<dependency>.*?<artifactId>([^<]+)`)
 )
 
