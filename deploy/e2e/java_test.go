@@ -227,7 +227,7 @@ func (c *consumption) take(line []string) {
 	if len(line) == 2 {
 		c.up[line[1]] = line[0] == "up" // or "down"
 	}
-	if len(line) < 3 {
+	if len(line) < 3 || line[0] == "lost" { // of a shard that was not begun it has no name
 		return
 	}
 	worker := line[1]

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -408,36 +409,44 @@ func (f *fleet) streamReadings(name string) []reading {
 	}
 }
 
-// objectReadings reads all objects of a bucket in the order of their names.
+// objectReadings reads all objects of a bucket in the order in which they were written.
 func (f *fleet) objectReadings(bucket string) []reading {
 	f.t.Helper()
-	var all []reading
+	type object struct {
+		path    string
+		written time.Time
+	}
+	var objects []object
 	root := filepath.Join(f.bridge.Dir, "objects", bucket)
 	f.must(filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			return err
+		info, err := d.Info()
+		if err == nil {
+			objects = append(objects, object{path, info.ModTime()})
 		}
-		if strings.HasSuffix(path, ".gz") {
+		return err
+	}))
+	// By name, two of one second may come in either order.
+	slices.SortFunc(objects, func(a, b object) int { return a.written.Compare(b.written) })
+	var all []reading
+	for _, o := range objects {
+		raw, err := os.ReadFile(o.path)
+		f.must(err)
+		if strings.HasSuffix(o.path, ".gz") {
 			zr, err := gzip.NewReader(bytes.NewReader(raw))
-			if err != nil {
-				return fmt.Errorf("%s: %w", path, err)
-			}
-			if raw, err = io.ReadAll(zr); err != nil {
-				return fmt.Errorf("%s: %w", path, err)
-			}
+			f.must(err)
+			raw, err = io.ReadAll(zr)
+			f.must(err)
 		}
 		for line := range bytes.Lines(raw) {
 			var r reading
 			if err := json.Unmarshal(line, &r); err != nil {
-				return fmt.Errorf("%s: %q: %w", path, line, err)
+				f.t.Fatalf("%s: %q: %v", o.path, line, err)
 			}
 			all = append(all, r)
 		}
-		return nil
-	}))
+	}
 	return all
 }
