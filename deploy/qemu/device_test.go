@@ -53,10 +53,6 @@ line = "GPIO27"
 `
 )
 
-// bootLimit is how long a device may take from the power to a reading in the stream, and a
-// step after that. It takes 7 s, on a busy machine three times as long.
-const bootLimit = 2 * time.Minute
-
 // fetched has get bring parts from the store. Those that cannot be had skip the test, or fail
 // it in CI.
 func fetched(t *testing.T, get func(*parts.Store) error) *parts.Store {

@@ -137,6 +137,10 @@ func initramfs(ctx context.Context, c *call) error {
 	return os.WriteFile(words[0], text, 0o644)
 }
 
+// bootLimit is how long a device may take from the power to a reading in the stream, and a
+// step after that. It takes 7 s, on a busy machine eight times as long.
+const bootLimit = 2 * time.Minute
+
 // offLimit is how long a device may take to end when it is asked to: a second, and many
 // times as long on a busy machine.
 const offLimit = time.Minute
@@ -186,6 +190,11 @@ func run(ctx context.Context, c *call) (err error) {
 	}()
 	fmt.Fprintf(c.stdout, "%s is on, QEMU's process is %d, its console is %s\n", board.Summary, m.PID(),
 		filepath.Join(*dir, thing, machine.ConsoleLog))
+	boot, cancel := context.WithTimeout(ctx, bootLimit)
+	defer cancel()
+	if _, err := m.Line(boot, machine.Ready); err != nil && ctx.Err() == nil {
+		return err
+	}
 	return watch(ctx, c.stdout, s, m, root, began, time.Duration(*seconds)*time.Second)
 }
 

@@ -218,7 +218,10 @@ func (m *Machine) Ended() (bool, error) { return m.process.Exited() }
 // PID is QEMU's process id, 0 if it does not run.
 func (m *Machine) PID() int { return m.process.PID() }
 
-// Console returns what was printed since the power came.
+// Ready is what /init prints, when the device takes commands.
+const Ready = ": ready"
+
+// Console returns what was printed since the power came, but for answers to commands.
 func (m *Machine) Console() (string, error) {
 	m.mu.Lock()
 	seen := m.seen
@@ -227,7 +230,13 @@ func (m *Machine) Console() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return string(text[min(int(seen), len(text)):]), nil
+	var b strings.Builder
+	for line := range strings.Lines(string(text[min(int(seen), len(text)):])) {
+		if !strings.HasPrefix(line, "@") {
+			b.WriteString(line)
+		}
+	}
+	return b.String(), nil
 }
 
 // Line waits for a line on the console that has text in it, and returns the line.
