@@ -26,7 +26,7 @@ build: ## bin/tidemill-agent and bin/tidemill-bridge, static
 cross: ## the agent for arm64 and ARMv6, with sizes
 	@mkdir -p bin
 	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tidemill-agent-linux-arm64 ./agent
-	GOOS=linux GOARCH=arm GOARM=6 CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tidemill-agent-linux-armv6 ./agent
+	GOOS=linux GOARCH=arm GOARM=6 CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS) -R 4096' -o bin/tidemill-agent-linux-armv6 ./agent
 	@stat -c '%s bytes  %n' bin/tidemill-agent-linux-arm64 bin/tidemill-agent-linux-armv6
 
 # What make cross has built is for the kits of devices. A unit starts the programs of this PREFIX.

@@ -158,6 +158,9 @@ func printSpool(line lineWriter, st *device.Status) {
 		oldest, s.Unflushed)
 	line("", "since it was made: %d readings written, %d acknowledged, %d dropped; %d refused since the start",
 		s.Appended, s.Acked, s.Dropped, s.Refused)
+	if s.Thinned > 0 {
+		line("", "%d of those dropped made room by a lower resolution of what is oldest", s.Thinned)
+	}
 	if f := s.Failing; f != nil {
 		d := &st.Disk
 		line("DISK", "cannot be written since %s (%s): %s", stamp(f.Since), since(f.Since), f.Error)

@@ -124,7 +124,7 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		{"log.format", c.Log.Format, []string{"json", "text"}},
 		{"board.kind", c.Board.Kind, []string{"linux", "sim"}},
 		{"uplink.format", c.Uplink.Format, []string{"batch", "json"}},
-		{"spool.overflow", c.Spool.Overflow, []string{"drop-oldest", "refuse-new"}},
+		{"spool.overflow", c.Spool.Overflow, []string{DropOldest, DropNewest, RefuseNew, ThinOut}},
 		{"shadow.desired_wins", c.Shadow.Desired, []string{"cloud", "device"}},
 		{"shadow.reported_wins", c.Shadow.Reported, []string{"device", "cloud"}},
 	} {

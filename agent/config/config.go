@@ -103,8 +103,16 @@ type Spool struct {
 	FlushEvery Duration `toml:"flush_every"`
 	MaxBytes   Size     `toml:"max_bytes"`
 	MaxAge     Duration `toml:"max_age"`  // 0: no limit
-	Overflow   string   `toml:"overflow"` // drop-oldest, refuse-new
+	Overflow   string   `toml:"overflow"` // see the constants below
 }
+
+// The values of Spool.Overflow: what gives way when the spool is full.
+const (
+	DropOldest = "drop-oldest"
+	DropNewest = "drop-newest"
+	RefuseNew  = "refuse-new" // the same, as it was called first
+	ThinOut    = "thin-out"   // every second reading of the oldest
+)
 
 // Clock says what is done while the time is not known.
 type Clock struct {
@@ -155,7 +163,7 @@ func Default() Config {
 			Topic:         "dt/{thing}/{sensor}",
 			PresenceTopic: "presence/{thing}", ConnectTimeout: sec(20), AckTimeout: sec(30),
 			BackoffMin: sec(1), BackoffMax: sec(120), StableAfter: sec(60), Drain: sec(5)},
-		Spool:  Spool{FlushEvery: sec(5), MaxBytes: 64 << 20, Overflow: "drop-oldest"},
+		Spool:  Spool{FlushEvery: sec(5), MaxBytes: 64 << 20, Overflow: DropOldest},
 		Clock:  Clock{Wait: sec(30), CertWindow: 3 * 365 * day},
 		Shadow: Shadow{Enabled: true, ReportEvery: sec(1), Desired: "cloud", Reported: "device"},
 

@@ -144,14 +144,12 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 
 func (a *Agent) openSpool() (err error) {
 	c := &a.cfg.Spool
-	overflow := spool.DropOldest
-	if c.Overflow == "refuse-new" {
-		overflow = spool.RefuseNew
-	}
+	overflow := map[string]spool.Policy{config.DropNewest: spool.RefuseNew, config.RefuseNew: spool.RefuseNew,
+		config.ThinOut: spool.ThinOut}[c.Overflow]
 	path := filepath.Join(a.cfg.DataDir, "spool.db")
 	a.spool, err = spool.Open(path, spool.Options{
 		FlushEvery: time.Duration(c.FlushEvery), MaxBytes: int64(c.MaxBytes), MaxAge: time.Duration(c.MaxAge),
-		Overflow: overflow, Boot: a.boot, Clock: a.stamp, Log: a.log,
+		Overflow: overflow, Keep: a.events, Boot: a.boot, Clock: a.stamp, Log: a.log,
 		Salvaged: func(id [16]byte, s spool.Salvage) { a.inventory.salvaged(path, id, s) }})
 	if err == nil {
 		a.inventory.spool(path, a.spool.Stats())

@@ -172,6 +172,17 @@ func (a *Agent) specs(cfg config.Config) []sampler.Spec {
 	return out
 }
 
+// events says whether the readings of a sensor say each something new: those of outputs
+// and of sensors that leave out what has not changed. An unknown sensor's do not.
+func (a *Agent) events(sensor string) bool {
+	for _, s := range a.sampler.Status() {
+		if s.Name == sensor {
+			return s.Output || s.OnChange()
+		}
+	}
+	return false
+}
+
 // Specs are the configured sensors as the sampler wants them.
 func Specs(cfg config.Config) []sampler.Spec {
 	out := make([]sampler.Spec, len(cfg.Sensors))

@@ -56,6 +56,7 @@ type SpoolStatus struct {
 	Appended  uint64    `json:"appended"`        // durable readings since the file was made
 	Acked     uint64    `json:"acked"`
 	Dropped   uint64    `json:"dropped"`
+	Thinned   uint64    `json:"thinned,omitempty"` // those of Dropped that spool.overflow "thin-out" took
 	Refused   uint64    `json:"refused"`
 	FileBytes int64     `json:"file_bytes"`
 
@@ -106,7 +107,8 @@ func (a *Agent) Status() Status {
 			Damaged: u.Damaged, Inflight: u.Inflight},
 		Spool: SpoolStatus{Batches: sp.Batches, Readings: sp.Readings, Bytes: sp.Bytes, Oldest: sp.Oldest,
 			Unflushed: sp.Unflushed,
-			Appended:  sp.Appended, Acked: sp.Acked, Dropped: sp.Dropped, Refused: sp.Refused, FileBytes: sp.FileBytes},
+			Appended:  sp.Appended, Acked: sp.Acked, Dropped: sp.Dropped, Thinned: sp.Thinned,
+			Refused: sp.Refused, FileBytes: sp.FileBytes},
 		Disk: disk(cfg.DataDir), Losses: a.inventory.losses(),
 		Sensors: []SensorStatus{},
 	}
@@ -170,6 +172,8 @@ func (a *Agent) metrics(m *health.Metrics) {
 		float64(st.Spool.Appended))
 	m.One("tidemill_agent_readings_dropped_total", "counter", "Readings dropped unsent since the spool was made.",
 		float64(st.Spool.Dropped))
+	m.One("tidemill_agent_readings_thinned_total", "counter",
+		"Those of the dropped that gave way to keep the whole time.", float64(st.Spool.Thinned))
 	m.One("tidemill_agent_readings_refused_total", "counter", "Readings that the spool did not take.",
 		float64(st.Spool.Refused))
 	if st.Refused != nil {

@@ -39,7 +39,7 @@ func (p *path) take(s Sampling, now time.Time) {
 		p.window = newWindow(p.chs, s.Window, now)
 	}
 	switch {
-	case !s.onChange():
+	case !s.OnChange():
 		p.filter = nil
 	case p.filter == nil:
 		p.filter = newFilter(p.chs, &s)

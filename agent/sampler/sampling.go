@@ -46,8 +46,8 @@ func (s Sampling) equal(o Sampling) bool {
 		s.Window == o.Window
 }
 
-// onChange says whether readings are left out while nothing changes.
-func (s *Sampling) onChange() bool { return s.Window == 0 && (len(s.Deadband) > 0 || s.Heartbeat > 0) }
+// OnChange says whether readings are left out while nothing changes.
+func (s *Sampling) OnChange() bool { return s.Window == 0 && (len(s.Deadband) > 0 || s.Heartbeat > 0) }
 
 // next is the first tick after now. It keeps now's monotonic clock, so that what is
 // measured from it does not jump with the wall clock. A timer that fires a little

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +25,9 @@ const crashEnv = "SPOOL_TEST_CRASH_CHILD"
 // on its output what is flushed ("flushed N": all below N) and which batches it
 // is about to acknowledge ("ack SEQ").
 func crashChild(path string) {
+	if thin, ok := strings.CutPrefix(path, "thin:"); ok {
+		thinChild(thin)
+	}
 	fail := func(err error) {
 		fmt.Println("error", err)
 		os.Exit(3)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -19,6 +20,11 @@ import (
 func (s *Spool) Flush() error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
+	return s.flushHeld()
+}
+
+// flushHeld is Flush with flushing held.
+func (s *Spool) flushHeld() error {
 	clock := s.o.Clock()
 	more, err := s.flushOnce(clock)
 	if more && err == nil { // what gathered while flushes failed
@@ -66,12 +72,14 @@ func (s *Spool) flush(clock Stamp) (db *bbolt.DB, more bool, err error) {
 		s.cur = s.builder()
 	}
 	db = s.db
-	f := flush{s: s, st: s.st, oldest: s.oldest, work: s.full, gone: maps.Clone(s.gone), clock: clock,
-		now: clock.Now}
+	f := flush{s: s, st: s.st, thin: s.thin, oldest: s.oldest, work: s.full, gone: maps.Clone(s.gone), clock: clock,
+		now: clock.Now, wanted: s.wanted, live: s.waiters > 0}
+	f.thin.levels = slices.Clone(f.thin.levels)
 	s.full, s.writing = nil, len(f.work)
 	s.mu.Unlock()
 
-	wrote := len(f.work) > 0 || len(f.gone) > 0 || f.aged(f.oldest)
+	wrote := len(f.work) > 0 || len(f.gone) > 0 || f.aged(f.oldest) ||
+		s.o.Overflow == ThinOut && min(f.wanted, f.st.seq) > f.thin.lent
 	if wrote {
 		err = update(db, f.run)
 	}
@@ -117,7 +125,7 @@ func (s *Spool) note(err error) {
 // apply takes over what f has committed. flushing and mu are held.
 func (s *Spool) apply(f *flush) {
 	added := f.st.seq != s.st.seq
-	s.st, s.oldest = f.st, f.oldest
+	s.st, s.thin, s.oldest = f.st, f.thin, f.oldest
 	s.flushes++
 	s.refused += f.lost
 	for seq := range f.gone {
@@ -176,6 +184,7 @@ func (s *Spool) take(o opened, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.db, s.st, s.oldest = o.db, o.st, o.oldest
+	s.thin = thinning{lent: o.st.seq, thinned: s.thin.thinned} // their places in the file say nothing any more
 	clear(s.gone)
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -186,6 +195,9 @@ func (s *Spool) take(o opened, err error) error {
 type flush struct {
 	s      *Spool
 	st     state
+	thin   thinning
+	wanted uint64 // Spool.wanted
+	live   bool   // somebody waits for a batch
 	oldest int64
 	work   []*telemetry.Builder
 	gone   map[uint64]departure
@@ -227,6 +239,12 @@ func (f *flush) run(tx *bbolt.Tx) error {
 			return err
 		}
 	}
+	f.lend()
+	if f.s.o.Overflow == ThinOut {
+		if err := f.thinOut(batches); err != nil {
+			return err
+		}
+	}
 	if err := f.trim(batches); err != nil {
 		return err
 	}
@@ -234,6 +252,11 @@ func (f *flush) run(tx *bbolt.Tx) error {
 		f.st.readings, f.st.bytes = 0, 0
 	}
 	f.oldest = oldestOf(batches)
+	if f.s.o.Overflow == ThinOut {
+		if err := meta.Put(keyThin, f.thin.append(nil, &f.st)); err != nil {
+			return err
+		}
+	}
 	return meta.Put(keyState, f.st.append(nil))
 }
 
@@ -278,11 +301,11 @@ func (f *flush) trim(batches *bbolt.Bucket) error {
 		entry
 	}
 	var drop []key
-	left := f.st
+	left, room := f.st, f.room()
 	c := batches.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		e := headOf(v)
-		over := f.s.o.Overflow == DropOldest && left.bytes > uint64(f.s.o.MaxBytes) && left.batches > 1
+		over := f.s.o.Overflow != RefuseNew && left.bytes > room && left.batches > 1
 		if !over && !f.aged(e.at) {
 			break
 		}

@@ -26,7 +26,7 @@ func (s *Spool) Next(ctx context.Context, after uint64) (seq uint64, payload []b
 			return 0, nil, err
 		}
 		s.mu.Lock()
-		db, durable, changed, closed := s.db, s.st.seq, s.changed, s.closed
+		db, durable, lent, changed, closed := s.db, s.st.seq, s.thin.lent, s.changed, s.closed
 		s.mu.Unlock()
 		if closed {
 			return 0, nil, errClosed
@@ -34,14 +34,33 @@ func (s *Spool) Next(ctx context.Context, after uint64) (seq uint64, payload []b
 		if db != nil { // else the next flush makes a new file
 			seq, payload, err = s.find(db, after, durable)
 		}
+		if payload != nil && s.o.Overflow == ThinOut && seq > lent {
+			s.lend(seq) // then it may be another
+			continue
+		}
 		if payload != nil || err != nil {
 			return seq, payload, err
 		}
-		select {
-		case <-ctx.Done():
-			return 0, nil, ctx.Err()
-		case <-changed:
+		if err := s.await(ctx, changed); err != nil {
+			return 0, nil, err
 		}
+	}
+}
+
+// await waits until batches were written or ctx is done.
+func (s *Spool) await(ctx context.Context, changed <-chan struct{}) error {
+	wait := func(n int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.waiters += n
+	}
+	wait(1)
+	defer wait(-1)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-changed:
+		return nil
 	}
 }
 
@@ -174,6 +193,7 @@ type Stats struct {
 	Appended uint64 // durable
 	Acked    uint64 // acknowledged; persisted with the next flush
 	Dropped  uint64 // given up unacknowledged: by size or age, or damaged
+	Thinned  uint64 // those of Dropped that ThinOut took out
 
 	// Since Open.
 	Refused  uint64   // readings that Append did not take, or that could not be encoded
@@ -218,6 +238,7 @@ func (s *Spool) Stats() Stats {
 		}
 	}
 	out := st.stats(s.oldest)
+	out.Thinned = s.thin.thinned
 	out.Refused, out.Flushes, out.Corrupt, out.SetAside = s.refused, s.flushes, s.corrupt, s.setAside.Load()
 	out.Unflushed, out.Salvage = s.pending, s.salvaged.Load()
 	if f := s.failure; f != nil {
@@ -253,11 +274,12 @@ func inspect(path string, fn func(seq uint64, payload []byte)) (out Stats, bad i
 		return out, 0, fmt.Errorf("spool %s: %w", path, err)
 	}
 	err = guard(func() error {
-		st, oldest, err := load(db)
+		st, thin, oldest, err := load(db)
 		if err != nil {
 			return err
 		}
 		out = st.stats(oldest)
+		out.Thinned = thin.thinned
 		return db.View(func(tx *bbolt.Tx) error {
 			b := tx.Bucket(bucketBatches)
 			if b == nil || fn == nil {

@@ -9,8 +9,8 @@
 // readings of one interval, and a batch whose acknowledgement was not yet
 // written is sent again, under the same sequence number.
 //
-// A full spool drops its oldest batches (or refuses new readings), and counts
-// them. A batch that fails its checksum is dropped, counted and logged. A file
+// A full spool drops its oldest batches, halves their resolution or refuses new
+// readings, and counts them. A batch that fails its checksum is dropped, counted and logged. A file
 // that bbolt can't use is renamed to NAME.corrupt-TIME, of which two are kept,
 // with an Error in the log. A new file takes its place, with every batch of the
 // old one that passes its checksum, under the same spool id and numbers: the
@@ -61,6 +61,7 @@ type Policy uint8
 const (
 	DropOldest Policy = iota // the oldest batches, acknowledged or not
 	RefuseNew                // new readings: Append returns errFull
+	ThinOut                  // every second reading of the oldest batches that were not sent, again and again
 )
 
 // The defaults and bounds of Options.
@@ -99,9 +100,12 @@ type Options struct {
 	// Clock tells Now, and on batches that were flushed so.
 	MaxAge   time.Duration
 	Overflow Policy
-	Boot     [16]byte     // for the batches' headers
-	Clock    func() Stamp // called at each flush; nil: times are epoch ms, and age goes by the wall
-	Log      *slog.Logger // nil: slog.Default
+	// Keep names sensors whose readings ThinOut leaves, each a change or an event; nil:
+	// none. It is called in a flush and must not call the Spool.
+	Keep  func(sensor string) bool
+	Boot  [16]byte     // for the batches' headers
+	Clock func() Stamp // called at each flush; nil: times are epoch ms, and age goes by the wall
+	Log   *slog.Logger // nil: slog.Default
 	// Salvaged is called for each damaged file that was replaced, with the id of
 	// the new one, in Open or in a call that found the damage. It must not call
 	// the Spool. nil: nobody is told.
@@ -130,7 +134,7 @@ func (o *Options) check() error {
 	if o.MaxAge < 0 {
 		errs = append(errs, fmt.Errorf("spool.max_age: %v, want 0 or more", o.MaxAge))
 	}
-	if o.Overflow > RefuseNew {
+	if o.Overflow > ThinOut {
 		errs = append(errs, fmt.Errorf("spool.overflow: policy %d is unknown", o.Overflow))
 	}
 	if o.Clock == nil {
@@ -160,7 +164,10 @@ type Spool struct {
 	mu      sync.Mutex // guards all below
 	db      *bbolt.DB
 	st      state
-	oldest  int64 // head time of the oldest batch in the file, 0 for none
+	thin    thinning
+	wanted  uint64 // the number up to which batches are to be lent
+	waiters int    // calls of Next that wait for a batch
+	oldest  int64  // head time of the oldest batch in the file, 0 for none
 	gone    map[uint64]departure
 	full    []*telemetry.Builder // oldest first, not yet written
 	cur     *telemetry.Builder   // takes new readings
@@ -223,7 +230,7 @@ func Open(path string, o Options) (*Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spool %s: %w", path, err)
 	}
-	s.db, s.st, s.oldest = file.db, file.st, file.oldest
+	s.db, s.st, s.thin, s.oldest = file.db, file.st, file.thin, file.oldest
 	return s, nil
 }
 
@@ -231,6 +238,7 @@ func Open(path string, o Options) (*Spool, error) {
 type opened struct {
 	db     *bbolt.DB
 	st     state
+	thin   thinning
 	oldest int64 // head time of the oldest batch, 0 for none
 	older  bool  // it may be the commit before the last
 }
@@ -261,6 +269,7 @@ func (s *Spool) open(known state, gone map[uint64]departure) (opened, error) {
 	}
 	if o.older {
 		o.st.seq += seqSkip
+		o.thin.lent = o.st.seq
 		s.o.Log.Warn("spool: one of two meta pages is damaged; the last commit before the crash may be lost", "path",
 			s.path)
 	}
@@ -275,11 +284,11 @@ func openAt(path string, fresh state) (o opened, err error) {
 		return opened{}, err
 	}
 	err = guard(func() error {
-		o.st, o.oldest, err = load(o.db)
+		o.st, o.thin, o.oldest, err = load(o.db)
 		if err != nil || o.st.id != [16]byte{} {
 			return err
 		}
-		o.st = fresh
+		o.st, o.thin.lent = fresh, fresh.seq
 		if o.st.id == [16]byte{} {
 			rand.Read(o.st.id[:]) // never fails (crypto/rand)
 		}
@@ -302,7 +311,7 @@ func openAt(path string, fresh state) (o opened, err error) {
 }
 
 // load reads the state; its id is zero in a new file.
-func load(db *bbolt.DB) (st state, oldest int64, err error) {
+func load(db *bbolt.DB) (st state, thin thinning, oldest int64, err error) {
 	err = db.View(func(tx *bbolt.Tx) error {
 		meta, batches := tx.Bucket(bucketMeta), tx.Bucket(bucketBatches)
 		if meta == nil && batches == nil {
@@ -320,10 +329,10 @@ func load(db *bbolt.DB) (st state, oldest int64, err error) {
 		if k, _ := batches.Cursor().Last(); k != nil && (len(k) != 8 || string(k) > string(batchKey(st.seq))) {
 			return damaged("batch %x above the last, %d", k, st.seq)
 		}
-		oldest = oldestOf(batches)
+		thin, oldest = readThinning(meta.Get(keyThin), &st), oldestOf(batches)
 		return nil
 	})
-	return st, oldest, err
+	return st, thin, oldest, err
 }
 
 func oldestOf(batches *bbolt.Bucket) int64 {
