@@ -135,6 +135,7 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		got, low, high Duration
 	}{
 		{"uplink.keepalive", c.Uplink.KeepAlive, 5 * sec, 1200 * sec},
+		{"uplink.keepalive_max", c.Uplink.KeepAliveMax, 0, 1200 * sec},
 		{"uplink.connect_timeout", c.Uplink.ConnectTimeout, sec, 300 * sec},
 		{"uplink.ack_timeout", c.Uplink.AckTimeout, sec, hour},
 		{"uplink.backoff_min", c.Uplink.BackoffMin, ms, hour},

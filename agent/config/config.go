@@ -76,6 +76,7 @@ type Uplink struct {
 	ServerName     string   `toml:"tls_server_name"` // default: the endpoint's host
 	ClientID       string   `toml:"client_id"`       // default: the thing's name
 	KeepAlive      Duration `toml:"keepalive"`
+	KeepAliveMax   Duration `toml:"keepalive_max"` // 0: keepalive
 	Inflight       int64    `toml:"inflight"`
 	Format         string   `toml:"format"` // batch, json
 	Topic          string   `toml:"topic"`  // for json; {thing} and {sensor} are filled in

@@ -249,9 +249,10 @@ func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Option
 		TimeTopic: telemetry.TimeTopic, TimeAnswerTopic: telemetry.TimeAnswerTopic, Time: a.clock,
 		Plain: telemetry.Plain, Retry: a.clock.Refused,
 		PresenceTopic: u.PresenceTopic, Presence: a.presence, Peer: peer,
-		KeepAlive: time.Duration(u.KeepAlive), ConnectTimeout: time.Duration(u.ConnectTimeout),
-		AckTimeout: time.Duration(u.AckTimeout),
-		Inflight:   int(u.Inflight), BackoffMin: time.Duration(u.BackoffMin), BackoffMax: time.Duration(u.BackoffMax),
+		KeepAlive: time.Duration(u.KeepAlive), KeepAliveMax: time.Duration(u.KeepAliveMax),
+		ConnectTimeout: time.Duration(u.ConnectTimeout),
+		AckTimeout:     time.Duration(u.AckTimeout),
+		Inflight:       int(u.Inflight), BackoffMin: time.Duration(u.BackoffMin), BackoffMax: time.Duration(u.BackoffMax),
 		StableAfter: time.Duration(u.StableAfter), Drain: time.Duration(u.Drain), Log: a.log,
 	}
 	if u.User != "" {

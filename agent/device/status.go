@@ -44,6 +44,7 @@ type LinkStatus struct {
 	Acked     uint64       `json:"batches_acked"`
 	Damaged   uint64       `json:"batches_damaged"`
 	Inflight  int          `json:"inflight"`
+	KeepAlive float64      `json:"keepalive_seconds"` // of silence until a ping
 }
 
 // SpoolStatus is the spool's part.
@@ -104,7 +105,7 @@ func (a *Agent) Status() Status {
 		Link: LinkStatus{State: u.State, Since: u.Since, Endpoint: u.Endpoint, ErrorKind: u.ErrorKind, Error: u.Error,
 			ErrorAt: u.ErrorAt,
 			LastAck: u.LastAck, Attempts: u.Attempts, Connects: u.Connects, Sent: u.Sent, Acked: u.Acked,
-			Damaged: u.Damaged, Inflight: u.Inflight},
+			Damaged: u.Damaged, Inflight: u.Inflight, KeepAlive: u.KeepAlive.Seconds()},
 		Spool: SpoolStatus{Batches: sp.Batches, Readings: sp.Readings, Bytes: sp.Bytes, Oldest: sp.Oldest,
 			Unflushed: sp.Unflushed,
 			Appended:  sp.Appended, Acked: sp.Acked, Dropped: sp.Dropped, Thinned: sp.Thinned,
@@ -156,6 +157,8 @@ func (a *Agent) metrics(m *health.Metrics) {
 		float64(st.Link.Acked))
 	m.One("tidemill_agent_inflight_messages", "gauge", "Messages sent and not yet acknowledged.",
 		float64(st.Link.Inflight))
+	m.One("tidemill_agent_keepalive_seconds", "gauge", "How long the link may be silent until a ping.",
+		st.Link.KeepAlive)
 	m.One("tidemill_agent_spool_batches", "gauge", "Batches waiting in the spool.", float64(st.Spool.Batches))
 	m.One("tidemill_agent_spool_readings", "gauge", "Readings in the waiting batches.", float64(st.Spool.Readings))
 	m.One("tidemill_agent_spool_bytes", "gauge", "Bytes of the waiting batches.", float64(st.Spool.Bytes))

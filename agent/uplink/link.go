@@ -38,6 +38,7 @@ type link struct {
 	down      chan struct{}   // closed with the first cause
 	wake      chan struct{}   // there is something to write, or to close
 	room      chan struct{}   // something was written
+	stretch   *stretch        // learns how long this link may be silent
 
 	mu      sync.Mutex // guards the rest
 	buf     []byte
@@ -45,12 +46,13 @@ type link struct {
 	closing bool
 	cause   error
 	head    []byte // the first bytes read: a CONNACK
+	used    traffic
 }
 
-func newLink(c, raw net.Conn, limit time.Duration) *link {
+func newLink(c, raw net.Conn, limit time.Duration, s *stretch) *link {
 	b := mqttbound.New(c, mqttbound.MaxPacket)
 	return &link{Conn: b, bound: b, raw: raw, limit: limit, down: make(chan struct{}), wake: make(chan struct{}, 1),
-		room: make(chan struct{}, 1)}
+		room: make(chan struct{}, 1), stretch: s, used: traffic{last: time.Now()}}
 }
 
 // run writes what was queued, until the link is down.
@@ -116,7 +118,9 @@ func (l *link) Read(p []byte) (int, error) {
 		if len(l.head) < 4 {
 			l.head = append(l.head, p[:min(n, 4-len(l.head))]...)
 		}
+		silence := l.used.read(time.Now())
 		l.mu.Unlock()
+		l.stretch.held(silence)
 	}
 	if err != nil {
 		l.fail(err)
@@ -136,6 +140,7 @@ func (l *link) Write(p []byte) (int, error) {
 		return 0, errClosed
 	}
 	l.buf = append(l.buf, p...)
+	l.used.wrote(time.Now())
 	signal(l.wake)
 	return len(p), nil
 }

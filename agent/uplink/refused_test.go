@@ -17,7 +17,7 @@ func TestRefusedByTheClient(t *testing.T) {
 	c := &refuser{}
 	near, far := net.Pipe()
 	defer far.Close()
-	l := newLink(near, near, time.Second)
+	l := newLink(near, near, time.Second, newStretch(time.Minute, 0))
 	o := Options{Topic: "batches"}
 	s := &session{u: New(newFifo(3), o), link: l, client: c, turn: make(chan struct{}, 1),
 		slots: make(chan struct{}, 16), lost: make(chan struct{})}

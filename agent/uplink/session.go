@@ -76,7 +76,10 @@ func (u *Uplink) session(ctx context.Context) (connected time.Time, err error) {
 		return time.Time{}, err
 	}
 	connected = time.Now()
-	return connected, s.serve(ctx)
+	if err = s.serve(ctx); err != nil {
+		l.learn()
+	}
+	return connected, err
 }
 
 // connect dials and shakes hands up to TLS, if there is any.
@@ -93,7 +96,7 @@ func (u *Uplink) connect(ctx context.Context) (*link, error) {
 		if err != nil {
 			return nil, err
 		}
-		return newLink(raw, raw, u.o.AckTimeout), nil
+		return newLink(raw, raw, u.o.AckTimeout, u.stretch), nil
 	}
 	conf = conf.Clone()
 	if conf.ServerName == "" {
@@ -116,7 +119,7 @@ func (u *Uplink) connect(ctx context.Context) (*link, error) {
 		_ = raw.Close()
 		return nil, &handshakeError{err}
 	}
-	l := newLink(conn, raw, u.o.AckTimeout)
+	l := newLink(conn, raw, u.o.AckTimeout, u.stretch)
 	l.certified, l.secure = u.certified, true
 	return l, nil
 }
@@ -138,7 +141,7 @@ func (s *session) handshake(ctx context.Context) error {
 		SetConnectRetry(false).
 		SetStore(noStore{}).
 		SetOrderMatters(true).
-		SetKeepAlive(u.o.KeepAlive).
+		SetKeepAlive(u.stretch.most).
 		SetPingTimeout(min(u.o.KeepAlive, u.o.AckTimeout)).
 		SetConnectTimeout(u.o.ConnectTimeout).
 		SetWriteTimeout(handOver).
@@ -234,6 +237,9 @@ func (s *session) serve(ctx context.Context) error {
 
 	var asks sync.WaitGroup
 	asks.Go(func() { s.askTime(drain) })
+	if u.stretch.most > u.stretch.least {
+		asks.Go(func() { s.ping(drain) })
+	}
 	err := s.settle(drain, window)
 	if err != errDrained {
 		l.fail(err)

@@ -108,6 +108,7 @@ type Options struct {
 	Peer Peer // nil for none
 
 	KeepAlive      time.Duration // default 60 s, whole seconds
+	KeepAliveMax   time.Duration // up to which KeepAlive is stretched as far as the link holds; 0: it is not
 	ConnectTimeout time.Duration // for dial, handshakes and CONNACK; default 20 s
 	AckTimeout     time.Duration // without progress the connection is given up; default 30 s
 	Inflight       int           // PUBLISH packets without PUBACK; default 16
@@ -145,13 +146,16 @@ type Status struct {
 	Damaged   uint64    // batches that could not be expanded, acknowledged unsent
 	Inflight  int       // PUBLISH packets without PUBACK
 	LastAck   time.Time // last PUBACK for a batch
+	// KeepAlive is how long the link may be silent until a ping.
+	KeepAlive time.Duration
 }
 
 // An Uplink is made by New and works in Run.
 type Uplink struct {
-	o     Options
-	queue Queue
-	log   *slog.Logger
+	o       Options
+	queue   Queue
+	log     *slog.Logger
+	stretch *stretch
 
 	unanswered int  // connections in a row that ended in place of an answer to meetBridge; of Run
 	certified  bool // this device had a certificate to show at the last connection; of Run
@@ -193,7 +197,7 @@ func New(q Queue, o Options) *Uplink {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	u := &Uplink{o: o, queue: q, log: o.Log}
+	u := &Uplink{o: o, queue: q, log: o.Log, stretch: newStretch(o.KeepAlive, o.KeepAliveMax)}
 	u.status = Status{State: Stopped, Since: time.Now(), Endpoint: o.Endpoint}
 	return u
 }
@@ -202,7 +206,9 @@ func New(q Queue, o Options) *Uplink {
 func (u *Uplink) Status() Status {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.status
+	st := u.status
+	st.KeepAlive = u.stretch.now()
+	return st
 }
 
 func (u *Uplink) update(f func(*Status)) {
