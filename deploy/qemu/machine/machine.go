@@ -150,6 +150,9 @@ func (m *Machine) arguments(soft Software) []string {
 		"-netdev", "user,id=" + netName, "-device", "usb-net,netdev=" + netName,
 		"-chardev", "socket,id=console,path=" + m.path(consoleSocket) + ",server=on,wait=off,logfile=" +
 			m.path(ConsoleLog) + ",logappend=on"}
+	if m.Board.icount {
+		args = append(args, "-icount", "shift=auto")
+	}
 	for range m.Board.ports {
 		args = append(args, "-serial", "null")
 	}
