@@ -161,6 +161,7 @@ func printSpool(line lineWriter, st *device.Status) {
 	if s.Thinned > 0 {
 		line("", "%d of those dropped made room by a lower resolution of what is oldest", s.Thinned)
 	}
+	printWrites(line, st)
 	if f := s.Failing; f != nil {
 		d := &st.Disk
 		line("DISK", "cannot be written since %s (%s): %s", stamp(f.Since), since(f.Since), f.Error)
@@ -168,6 +169,50 @@ func printSpool(line lineWriter, st *device.Status) {
 			d.Path, d.Free)
 		line("", "at risk: %d readings in memory, lost if the power goes; %d refused for want of memory", s.Unflushed,
 			f.Refused)
+	}
+}
+
+// printWrites says what the power costs and what the card bears.
+func printWrites(line lineWriter, st *device.Status) {
+	l, w := &st.Loss, &st.Writes
+	text := fmt.Sprintf("a power cut now loses %.1f s of readings", l.Seconds)
+	if l.Bound > 0 {
+		every := time.Duration(l.Bound * float64(time.Second)).Round(time.Second / 10)
+		text += fmt.Sprintf("; they are written every %v", every)
+	}
+	switch l.GivesWay {
+	case "flush_every":
+		text += fmt.Sprintf(", not %v, to keep spool.max_writes", time.Duration(l.Wanted*float64(time.Second)))
+	case "max_writes":
+		text += ": more than spool.max_writes, since spool.max_loss allows no longer"
+	}
+	line("", "%s", text)
+	const mb = 1e6
+	if w.Bytes != nil {
+		text := fmt.Sprintf("%.2f MB by the agent since the start, %.0f bytes a reading", float64(*w.Bytes)/mb,
+			w.PerReading)
+		if w.PerDay > 0 {
+			text += fmt.Sprintf(", %.1f MB a day", w.PerDay/mb)
+		}
+		if w.MaxPerDay > 0 {
+			text += fmt.Sprintf(" (spool.max_writes: %.1f MB)", float64(w.MaxPerDay)/mb)
+		}
+		line("written", "%s", text)
+	}
+	if c := w.Card; c != nil {
+		text := fmt.Sprintf("%s, %.1f GB: %.2f MB by all since the start", c.Name, float64(c.Capacity)/1e9,
+			float64(c.Bytes)/mb)
+		if c.PerDay > 0 {
+			text += fmt.Sprintf(", %.1f MB a day: %.1f years at %d cycles (card.cycles)", c.PerDay/mb, c.Years,
+				c.Cycles)
+		}
+		if c.Used != "" {
+			text += "; it says itself that " + c.Used + " of its life is used"
+		}
+		if c.Reserved != "" {
+			text += ", its reserve is " + c.Reserved
+		}
+		line("card", "%s", text)
 	}
 }
 

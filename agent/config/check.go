@@ -143,6 +143,7 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		{"uplink.stable_after", c.Uplink.StableAfter, 0, day},
 		{"uplink.drain", c.Uplink.Drain, 0, 60 * sec},
 		{"spool.flush_every", c.Spool.FlushEvery, 10 * ms, hour},
+		{"spool.max_loss", c.Spool.MaxLoss, sec, day},
 		{"spool.max_age", c.Spool.MaxAge, 0, 10 * 365 * day},
 		{"clock.wait", c.Clock.Wait, 0, 365 * day},
 		{"clock.cert_window", c.Clock.CertWindow, hour, 100 * 365 * day},
@@ -152,11 +153,17 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 	}
 	c.Uplink.check(f)
 	c.Spool.check(f)
+	if c.Card.Cycles < 1 || c.Card.Cycles > 1_000_000 {
+		f.bad("card.cycles", c.Card.Cycles, "1 to 1000000")
+	}
 	c.checkSensors(f, options)
 	return f.errs
 }
 
 func (s *Spool) check(f *findings) {
+	if s.MaxWrites != 0 && s.MaxWrites < 1<<18 {
+		f.bad("spool.max_writes", int64(s.MaxWrites), "at least 256 KiB/day, or 0 for no bound")
+	}
 	if s.MaxBytes < 1<<20 {
 		f.bad("spool.max_bytes", int64(s.MaxBytes), "at least 1 MiB")
 	} else if strconv.IntSize == 32 && s.MaxBytes > 256<<20 {

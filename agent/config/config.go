@@ -38,6 +38,7 @@ type Config struct {
 	Board  Board  `toml:"board"`
 	Uplink Uplink `toml:"uplink"`
 	Spool  Spool  `toml:"spool"`
+	Card   Card   `toml:"card"`
 	Clock  Clock  `toml:"clock"`
 	Health Health `toml:"health"`
 	Shadow Shadow `toml:"shadow"`
@@ -103,8 +104,15 @@ const systemRoots = "system"
 type Spool struct {
 	FlushEvery Duration `toml:"flush_every"`
 	MaxBytes   Size     `toml:"max_bytes"`
-	MaxAge     Duration `toml:"max_age"`  // 0: no limit
-	Overflow   string   `toml:"overflow"` // see the constants below
+	MaxAge     Duration `toml:"max_age"`    // 0: no limit
+	Overflow   string   `toml:"overflow"`   // see the constants below
+	MaxWrites  Rate     `toml:"max_writes"` // by the agent; 0: no bound
+	MaxLoss    Duration `toml:"max_loss"`   // the longest that flushes wait to keep MaxWrites
+}
+
+// Card says what is assumed of the device that DataDir is on.
+type Card struct {
+	Cycles int64 `toml:"cycles"` // how often a cell can be written
 }
 
 // The values of Spool.Overflow: what gives way when the spool is full.
@@ -154,6 +162,9 @@ type Duration time.Duration
 // A Size is a number of bytes, or "64 MiB".
 type Size int64
 
+// A Rate is a number of bytes in a day, or "50 MiB/day".
+type Rate int64
+
 // Default returns what holds without a file.
 func Default() Config {
 	sec := func(n int) Duration { return Duration(time.Duration(n) * time.Second) }
@@ -164,7 +175,8 @@ func Default() Config {
 			Topic:         "dt/{thing}/{sensor}",
 			PresenceTopic: "presence/{thing}", ConnectTimeout: sec(20), AckTimeout: sec(30),
 			BackoffMin: sec(1), BackoffMax: sec(120), StableAfter: sec(60), Drain: sec(5)},
-		Spool:  Spool{FlushEvery: sec(5), MaxBytes: 64 << 20, Overflow: DropOldest},
+		Spool:  Spool{FlushEvery: sec(5), MaxBytes: 64 << 20, Overflow: DropOldest, MaxLoss: sec(600)},
+		Card:   Card{Cycles: 1000},
 		Clock:  Clock{Wait: sec(30), CertWindow: 3 * 365 * day},
 		Shadow: Shadow{Enabled: true, ReportEvery: sec(1), Desired: "cloud", Reported: "device"},
 

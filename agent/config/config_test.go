@@ -106,9 +106,10 @@ func TestLoad(t *testing.T) {
 		{name: "nothing", text: "", errs: []string{`data_dir: "", want a path`, `thing: ""`, `uplink.ca: `,
 			`uplink.cert: `, `uplink.endpoint: "", want host:port`, `uplink.key: `}},
 		{name: "all at once", text: least +
-			"[spool]\nmax_bytes = 4096\nflush_every = 5\nnonsense = 1\n[log]\nlevel = \"loud\"\n",
+			"[spool]\nmax_bytes = 4096\nmax_writes = \"9 KiB/day\"\nflush_every = 5\nnonsense = 1\n[log]\nlevel = \"loud\"\n",
 			errs: []string{`log.level: "loud", want debug or info or warn or error`,
 				`spool.flush_every: 5, want a duration`, "spool.max_bytes: 4096, want at least 1 MiB",
+				"spool.max_writes: 9216, want at least 256 KiB/day",
 				"spool.nonsense: unknown key"}},
 		{name: "unknown table", text: least + "[spol]\n", errs: []string{"spol: unknown key"}},
 		{name: "wrong types", text: "thing = 5\ndata_dir = true\nuplink = 3\n[shadow]\nenabled = \"yes\"\n",

@@ -66,6 +66,16 @@ func value(in any, out reflect.Value, key string) []error {
 		}
 		*p = n
 		return nil
+	case *Rate:
+		if s, ok := in.(string); ok {
+			in = strings.TrimSuffix(s, "/day")
+		}
+		n, ok := size(in)
+		if !ok {
+			return wrong(in, key, `bytes in a day such as "50 MiB/day"`)
+		}
+		*p = Rate(n)
+		return nil
 	case *[]string:
 		return texts(in, p, key)
 	case *[]Sensor:
@@ -220,7 +230,7 @@ func resolve(c *Config, dir string) {
 // assign sets a value from text: of the environment or a flag.
 func assign(v reflect.Value, key, text string) []error {
 	switch v.Interface().(type) {
-	case Duration, Size, string:
+	case Duration, Size, Rate, string:
 		return value(text, v, key)
 	case bool:
 		b, err := strconv.ParseBool(text)

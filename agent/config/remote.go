@@ -42,6 +42,7 @@ const (
 var remoteKeys = map[string]bool{
 	"log.level":         true,
 	"spool.flush_every": true, "spool.max_bytes": true, "spool.max_age": true, "spool.overflow": true,
+	"spool.max_writes": true, "spool.max_loss": true,
 	"uplink.keepalive": true, "uplink.inflight": true, "uplink.backoff_max": true, "uplink.drain": true,
 	"shadow.report_every": true,
 }

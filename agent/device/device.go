@@ -75,6 +75,9 @@ type Agent struct {
 	shadow  *shadowdevice.Device // nil: no shadow
 	sockets []net.Listener
 
+	writes   writeCounter
+	appended uint64 // of the spool, at the start
+
 	inventory *inventory
 	feed      feed
 
@@ -147,12 +150,16 @@ func (a *Agent) openSpool() (err error) {
 	overflow := map[string]spool.Policy{config.DropNewest: spool.RefuseNew, config.RefuseNew: spool.RefuseNew,
 		config.ThinOut: spool.ThinOut}[c.Overflow]
 	path := filepath.Join(a.cfg.DataDir, "spool.db")
+	a.writes = newWriteCounter("/proc/self/io", "/sys", a.cfg.DataDir)
 	a.spool, err = spool.Open(path, spool.Options{
 		FlushEvery: time.Duration(c.FlushEvery), MaxBytes: int64(c.MaxBytes), MaxAge: time.Duration(c.MaxAge),
-		Overflow: overflow, Keep: a.events, Boot: a.boot, Clock: a.stamp, Log: a.log,
+		Overflow: overflow, Keep: a.events, MaxWrites: int64(c.MaxWrites),
+		MaxLoss: time.Duration(c.MaxLoss), Written: a.writes.written, Boot: a.boot, Clock: a.stamp, Log: a.log,
 		Salvaged: func(id [16]byte, s spool.Salvage) { a.inventory.salvaged(path, id, s) }})
 	if err == nil {
-		a.inventory.spool(path, a.spool.Stats())
+		st := a.spool.Stats()
+		a.appended = st.Appended
+		a.inventory.spool(path, st)
 	}
 	return err
 }
@@ -252,7 +259,8 @@ func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Option
 		KeepAlive: time.Duration(u.KeepAlive), KeepAliveMax: time.Duration(u.KeepAliveMax),
 		ConnectTimeout: time.Duration(u.ConnectTimeout),
 		AckTimeout:     time.Duration(u.AckTimeout),
-		Inflight:       int(u.Inflight), BackoffMin: time.Duration(u.BackoffMin), BackoffMax: time.Duration(u.BackoffMax),
+		Inflight:       int(u.Inflight),
+		BackoffMin:     time.Duration(u.BackoffMin), BackoffMax: time.Duration(u.BackoffMax),
 		StableAfter: time.Duration(u.StableAfter), Drain: time.Duration(u.Drain), Log: a.log,
 	}
 	if u.User != "" {
@@ -466,7 +474,7 @@ func (a *Agent) alive() bool {
 	if !a.sampler.Alive() {
 		return false
 	}
-	every := time.Duration(a.config().Spool.FlushEvery)
+	every := a.spool.Stats().Loss.Interval
 	idle := time.Since(a.started) - time.Duration(a.flushed.Load())
 	return a.spool.Stats().Unflushed == 0 || idle < max(aliveFor, 3*every)
 }

@@ -21,6 +21,8 @@ type Status struct {
 	Time    TimeStatus     `json:"time"`
 	Link    LinkStatus     `json:"link"`
 	Spool   SpoolStatus    `json:"spool"`
+	Loss    LossStatus     `json:"power_cut"`
+	Writes  WriteStatus    `json:"writes"`
 	Disk    DiskStatus     `json:"disk"`
 	Losses  []Loss         `json:"losses,omitempty"` // of data_dir's files, the newest last
 	Shadow  *ShadowStatus  `json:"shadow,omitempty"`
@@ -116,6 +118,10 @@ func (a *Agent) Status() Status {
 	if f := sp.Failure; f != nil {
 		st.Spool.Failing = &SpoolFailure{Since: f.Since, Error: f.Error, Refused: f.Refused}
 	}
+	now := time.Now()
+	st.Loss = lossStatus(&sp, now)
+	st.Writes = a.writes.status(now, sp.Appended-min(a.appended, sp.Appended), cfg.Card.Cycles,
+		int64(cfg.Spool.MaxWrites))
 	var kernel telemetry.Clock
 	st.Time, kernel = a.timeStatus(sp.Batches)
 	if st.Clock = "unsynced"; kernel == telemetry.ClockSynced {
@@ -169,6 +175,7 @@ func (a *Agent) metrics(m *health.Metrics) {
 	}
 	m.One("tidemill_agent_spool_failing", "gauge", "1 while the spool's file cannot be written.",
 		flag(st.Spool.Failing != nil))
+	writeMetrics(m, &st.Writes, &st.Loss)
 	m.One("tidemill_agent_disk_free_bytes", "gauge", "Room on the disk of data_dir.", float64(st.Disk.Free))
 	m.One("tidemill_agent_readings_unflushed", "gauge", "Readings in memory only.", float64(st.Spool.Unflushed))
 	m.One("tidemill_agent_readings_appended_total", "counter", "Readings made durable since the spool was made.",

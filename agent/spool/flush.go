@@ -72,6 +72,7 @@ func (s *Spool) flush(clock Stamp) (db *bbolt.DB, more bool, err error) {
 		s.cur = s.builder()
 	}
 	db = s.db
+	since := time.Now() // what is in memory after the commit came later
 	f := flush{s: s, st: s.st, thin: s.thin, oldest: s.oldest, work: s.full, gone: maps.Clone(s.gone), clock: clock,
 		now: clock.Now, wanted: s.wanted, live: s.waiters > 0}
 	f.thin.levels = slices.Clone(f.thin.levels)
@@ -93,6 +94,12 @@ func (s *Spool) flush(clock Stamp) (db *bbolt.DB, more bool, err error) {
 	}
 	if wrote {
 		s.apply(&f)
+	}
+	if !more {
+		s.loss.Since = since
+	}
+	if s.pending == 0 {
+		s.loss.Since = time.Time{}
 	}
 	return db, more, nil
 }

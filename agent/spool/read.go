@@ -202,6 +202,7 @@ type Stats struct {
 	SetAside uint64   // damaged files set aside
 	Salvage  *Salvage // what became of the last of them; nil for none
 
+	Loss      Loss     // what a power cut would cost
 	FileBytes int64    // size of the file
 	Unflushed int      // readings in memory
 	Failure   *Failure // nil while the file can be written
@@ -238,7 +239,8 @@ func (s *Spool) Stats() Stats {
 		}
 	}
 	out := st.stats(s.oldest)
-	out.Thinned = s.thin.thinned
+	out.Thinned, out.Loss = s.thin.thinned, s.loss
+	out.Loss.Every = s.every
 	out.Refused, out.Flushes, out.Corrupt, out.SetAside = s.refused, s.flushes, s.corrupt, s.setAside.Load()
 	out.Unflushed, out.Salvage = s.pending, s.salvaged.Load()
 	if f := s.failure; f != nil {

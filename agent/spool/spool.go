@@ -100,6 +100,13 @@ type Options struct {
 	// Clock tells Now, and on batches that were flushed so.
 	MaxAge   time.Duration
 	Overflow Policy
+	// MaxWrites is how many bytes the process may write in a day: where FlushEvery
+	// would write more, the time between commits is longer, up to MaxLoss, 0 meaning
+	// ten minutes. Written counts them, the process's own, all of them; false: not
+	// known now. 0 or no Written: no bound.
+	MaxWrites int64
+	MaxLoss   time.Duration
+	Written   func() (int64, bool)
 	// Keep names sensors whose readings ThinOut leaves, each a change or an event; nil:
 	// none. It is called in a flush and must not call the Spool.
 	Keep  func(sensor string) bool
@@ -130,6 +137,13 @@ func (o *Options) check() error {
 	if strconv.IntSize == 32 && o.MaxBytes > maxBytes32 {
 		errs = append(errs, fmt.Errorf("spool.max_bytes: %d, want at most %d on a 32-bit machine", o.MaxBytes,
 			maxBytes32))
+	}
+	if o.MaxLoss == 0 {
+		o.MaxLoss = defaultMaxLoss
+	}
+	if o.MaxWrites < 0 || o.MaxLoss < 0 {
+		errs = append(errs, fmt.Errorf("spool.max_writes, spool.max_loss: %d, %v, want 0 or more", o.MaxWrites,
+			o.MaxLoss))
 	}
 	if o.MaxAge < 0 {
 		errs = append(errs, fmt.Errorf("spool.max_age: %v, want 0 or more", o.MaxAge))
@@ -176,6 +190,8 @@ type Spool struct {
 	idle    []*telemetry.Builder
 	changed chan struct{} // closed and replaced when batches were written
 	every   time.Duration
+	budget  budget
+	loss    Loss     // but for Every
 	failure *failure // of the last flush; nil: it succeeded
 	closed  bool
 	flushes uint64
@@ -216,6 +232,8 @@ func Open(path string, o Options) (*Spool, error) {
 	s := &Spool{
 		path: path, o: o,
 		every:   o.FlushEvery,
+		budget:  budget{perDay: o.MaxWrites, written: o.Written},
+		loss:    Loss{Interval: o.FlushEvery},
 		gone:    make(map[uint64]departure),
 		cur:     new(telemetry.Builder),
 		changed: make(chan struct{}),
@@ -377,6 +395,9 @@ func (s *Spool) Append(sensor string, chs []telemetry.Channel, t int64, vals []t
 		s.refused++
 		return fmt.Errorf("spool: %w", err)
 	}
+	if s.pending == 0 {
+		s.loss.Since = time.Now()
+	}
 	s.pending++
 	return nil
 }
@@ -426,18 +447,18 @@ func (s *Spool) builder() *telemetry.Builder {
 	return new(telemetry.Builder)
 }
 
-// Run flushes every FlushEvery, and earlier when the memory fills, until ctx
+// Run flushes every FlushEvery, or later as MaxWrites asks, and earlier when the memory fills, until ctx
 // ends. It then flushes once more and returns that flush's error. After other
 // errors it tries again at the next interval.
 func (s *Spool) Run(ctx context.Context) error {
-	timer := time.NewTimer(s.interval())
+	timer := time.NewTimer(s.plan())
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return s.Flush()
 		case <-s.retime:
-			timer.Reset(s.interval())
+			timer.Reset(s.plan())
 			continue
 		case <-timer.C:
 		case <-s.kick:
@@ -445,14 +466,8 @@ func (s *Spool) Run(ctx context.Context) error {
 		if err := s.Flush(); errors.Is(err, errClosed) {
 			return err
 		}
-		timer.Reset(s.interval())
+		timer.Reset(s.plan())
 	}
-}
-
-func (s *Spool) interval() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.every
 }
 
 // SetFlushEvery changes the time between commits, from now on; 0 or less means
