@@ -58,8 +58,10 @@ func (c *Clock) Ask(first bool) (request []byte, next time.Duration) {
 
 // Answer takes what the bridge says. It came over the connection on which Ask's
 // request was sent, so who sent it is known; the nonce says that it was sent after
-// the question. What does not fit is left out.
-func (c *Clock) Answer(payload []byte) {
+// the question. from and until are when the certificates of who sent it are valid: a time
+// outside is not taken, since by it no certificate of the bridge would be accepted any more,
+// and no other time could be learned. What does not fit is left out.
+func (c *Clock) Answer(payload []byte, from, until time.Time) {
 	var in telemetry.TimeAnswer
 	err := json.Unmarshal(payload, &in)
 	c.mu.Lock()
@@ -73,9 +75,14 @@ func (c *Clock) Answer(payload []byte) {
 	c.asked.nonce = ""
 	middle := c.asked.at + took/2
 	a := anchor{At: middle, Offset: in.Time - middle, Bound: in.Error + took/2 + drift(took) + 2}
+	if in.Time+a.Bound < from.UnixMilli() || in.Time-a.Bound > until.UnixMilli() {
+		c.refuse(fmt.Sprintf("the bridge says that it is %s, and its certificate is valid from %s to %s",
+			show(in.Time), show(from.UnixMilli()), show(until.UnixMilli())))
+		return
+	}
 	if lo := c.h.lower(len(c.h.boots)-1, middle); in.Time+a.Bound < lo {
 		c.refuse(fmt.Sprintf("the bridge says that it is %s, and %s was known before",
-			time.UnixMilli(in.Time).UTC().Format(time.RFC3339), time.UnixMilli(lo).UTC().Format(time.RFC3339)))
+			show(in.Time), show(lo)))
 		return
 	}
 	c.refused, c.asked.best = "", a.Bound
@@ -83,6 +90,9 @@ func (c *Clock) Answer(payload []byte) {
 		c.take(a, Bridge)
 	}
 }
+
+// show is a time in ms as a message has it.
+func show(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
 
 func (c *Clock) refuse(why string) {
 	if c.refused == "" {

@@ -199,7 +199,7 @@ func TestBridgeTime(t *testing.T) {
 	c := openClock(t, m, "", day(10))
 	answer := func(nonce string, at time.Time, off int64) {
 		text, _ := json.Marshal(telemetry.TimeAnswer{Nonce: nonce, Time: at.UnixMilli(), Error: off})
-		c.Answer(text)
+		c.Answer(text, day(1), day(40))
 	}
 	known := func() bool { return c.Status().Known }
 	old := ask(t, c)
@@ -208,13 +208,24 @@ func TestBridgeTime(t *testing.T) {
 	answer(old, day(20), 1)
 	answer(nonce, day(20), -1)
 	answer(nonce, time.UnixMilli(1<<60), 1)
-	c.Answer([]byte("{"))
+	c.Answer([]byte("{"), day(1), day(40))
 	if known() {
 		t.Fatal("took what is no answer")
 	}
 	answer(nonce, day(9), 5)
 	if st := c.Status(); st.Known || !strings.Contains(st.Refused, "2027-01-09") {
 		t.Fatalf("took a time before one that was known: %+v", st)
+	}
+	// By a time at which its certificate is not valid, no bridge would be believed any more.
+	for _, at := range []time.Time{day(365 * 20), day(41)} {
+		answer(ask(t, c), at, 5)
+		if st := c.Status(); st.Known || !strings.Contains(st.Refused, "its certificate is valid from 2027-01-01") {
+			t.Fatalf("took %v: %+v", at, st)
+		}
+	}
+	text, _ := json.Marshal(telemetry.TimeAnswer{Nonce: ask(t, c), Time: day(20).UnixMilli(), Error: 1})
+	if c.Answer(text, day(21), day(40)); known() {
+		t.Fatal("took a time before the bridge's certificate")
 	}
 	nonce = ask(t, c)
 	m.pass(3 * time.Second)

@@ -153,9 +153,9 @@ func (w *world) ask(rtt, off int64) {
 		w.t.Fatal(err)
 	}
 	w.now += rtt - there
-	w.clock.Answer([]byte(`{"nonce":"another","time_ms":1,"error_ms":1}`))
-	w.clock.Answer(a)
-	w.clock.Answer(a) // a copy says nothing
+	w.clock.Answer([]byte(`{"nonce":"another","time_ms":1,"error_ms":1}`), time.Unix(0, 0), time.UnixMilli(farthest))
+	w.clock.Answer(a, time.Unix(0, 0), time.UnixMilli(farthest))
+	w.clock.Answer(a, time.Unix(0, 0), time.UnixMilli(farthest)) // a copy says nothing
 }
 
 // deliver sends up to n batches, as far as their time is known; over says that it is not

@@ -34,11 +34,13 @@ type link struct {
 	raw       net.Conn        // closed when the link fails: waits for nothing
 	certified bool            // this device had a certificate to show
 	secure    bool            // over TLS: who answers is the broker
-	limit     time.Duration   // for one chunk to be written
-	down      chan struct{}   // closed with the first cause
-	wake      chan struct{}   // there is something to write, or to close
-	room      chan struct{}   // something was written
-	stretch   *stretch        // learns how long this link may be silent
+	// Over TLS: from and until when the certificates of who answers are valid.
+	from, until time.Time
+	limit       time.Duration // for one chunk to be written
+	down        chan struct{} // closed with the first cause
+	wake        chan struct{} // there is something to write, or to close
+	room        chan struct{} // something was written
+	stretch     *stretch      // learns how long this link may be silent
 
 	mu      sync.Mutex // guards the rest
 	buf     []byte

@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -121,7 +122,28 @@ func (u *Uplink) connect(ctx context.Context) (*link, error) {
 	}
 	l := newLink(conn, raw, u.o.AckTimeout, u.stretch)
 	l.certified, l.secure = u.certified, true
+	l.from, l.until = validity(conn.ConnectionState().VerifiedChains)
 	return l, nil
+}
+
+// validity is the time in which all certificates of a chain are valid; of several chains,
+// of the one that is valid for the longest.
+func validity(chains [][]*x509.Certificate) (from, until time.Time) {
+	for _, chain := range chains {
+		begin, end := chain[0].NotBefore, chain[0].NotAfter
+		for _, c := range chain[1:] {
+			if c.NotBefore.After(begin) {
+				begin = c.NotBefore
+			}
+			if c.NotAfter.Before(end) {
+				end = c.NotAfter
+			}
+		}
+		if end.After(until) {
+			from, until = begin, end
+		}
+	}
+	return from, until
 }
 
 // A handshakeError is why TLS did not come about.
@@ -146,7 +168,7 @@ func (s *session) handshake(ctx context.Context) error {
 		SetConnectTimeout(u.o.ConnectTimeout).
 		SetWriteTimeout(handOver).
 		SetConnectionLostHandler(func(mqtt.Client, error) { s.gone() }).
-		SetDefaultPublishHandler(u.receive)
+		SetDefaultPublishHandler(s.receive)
 	o.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return l, nil })
 	if u.o.PresenceTopic != "" {
 		o.SetBinaryWill(u.o.PresenceTopic, u.o.Presence(false), 1, true)
@@ -185,12 +207,13 @@ func (s *session) handshake(ctx context.Context) error {
 }
 
 // receive takes a message to whom it is for.
-func (u *Uplink) receive(_ mqtt.Client, m mqtt.Message) {
+func (s *session) receive(_ mqtt.Client, m mqtt.Message) {
+	u := s.u
 	switch {
 	case u.o.NoticeTopic != "" && m.Topic() == u.o.NoticeTopic:
 		u.o.Notice(m.Payload())
 	case u.o.TimeAnswerTopic != "" && m.Topic() == u.o.TimeAnswerTopic:
-		u.o.Time.Answer(m.Payload())
+		u.o.Time.Answer(m.Payload(), s.link.from, s.link.until)
 	case u.o.Peer != nil:
 		u.o.Peer.Receive(m.Topic(), m.Payload())
 	}

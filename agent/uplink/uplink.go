@@ -55,7 +55,9 @@ type Timekeeper interface {
 	// Ask returns what to ask, nil for nothing, and when to call it again. first
 	// says that it is the first call on a connection.
 	Ask(first bool) (request []byte, next time.Duration)
-	Answer(payload []byte) // must not block
+	// Answer takes what was answered, by a server whose certificates are valid from and
+	// until then. It must not block.
+	Answer(payload []byte, from, until time.Time)
 }
 
 // Expand turns a batch into messages of their own, for brokers that do not

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/clock/kernel"
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/config"
@@ -57,5 +58,27 @@ func TestTimeIsNotMadeUp(t *testing.T) {
 	a := &assembly{Server: &Server{cfg: &config.Config{}, clock: clock.New(clock.Options{})}}
 	if _, bound, ok := a.time(); ok && bound == 0 {
 		t.Error("the time is told with no bound")
+	}
+}
+
+// After a jump that nobody has accepted no time is told, though a time service holds the
+// clock.
+func TestTimeAfterAJumpIsNotTold(t *testing.T) {
+	now := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	wall := now
+	trusted := clock.New(clock.Options{Wall: func() time.Time { return wall }})
+	a := &assembly{Server: &Server{cfg: &config.Config{}, clock: trusted}}
+	told := func() bool {
+		_, bound, ok := a.tellable(kernel.Reading{Wall: wall, Synced: true, MaxError: time.Second})
+		return ok && bound == time.Second
+	}
+	if !told() {
+		t.Fatal("the time is not told")
+	}
+	if wall = now.AddDate(20, 0, 0); told() {
+		t.Error("a time is told that the bridge itself does not go by")
+	}
+	if a.clock.Accept(); !told() {
+		t.Error("an accepted time is not told")
 	}
 }
