@@ -148,7 +148,8 @@ func (k *Keyring) Migrate() error {
 	if err := k.o.PKI.GrantAll(first); err != nil {
 		return fmt.Errorf("pki: %w", err)
 	}
-	k.o.Log.Warn("access keys may do from now on what is granted to them; the key of the first start was granted all, as it could before",
+	k.o.Log.Warn("access keys may do from now on what is granted to them; the key of the first start was granted "+
+		"all, as it could before",
 		"key", first, "file", file)
 	return k.Load()
 }
@@ -163,7 +164,8 @@ func (k *Keyring) Warn() {
 	}
 	g := k.now.Load()
 	if g.missing {
-		k.o.Log.Warn("the file of what access keys may do is missing: it grants nothing; put it back, or use [[access]]",
+		k.o.Log.Warn("the file of what access keys may do is missing: it grants nothing; put it back, or use "+
+			"[[access]]",
 			"file", pki.GrantsFile(k.o.Dir))
 	}
 	for _, id := range slices.Sorted(maps.Keys(g.keys)) {

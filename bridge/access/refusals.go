@@ -79,19 +79,23 @@ var remedies = []remedy{
 	{over("MaxUnreleased"), "have the client end its QoS 2 exchanges, or raise mqtt.max_unreleased"},
 	{over("InFlight"), "have the client keep to the Receive Maximum of CONNACK, or raise mqtt.max_inflight"},
 	{over("MaxQoS"), "have the client use QoS 0 or 1: mqtt.profile = \"aws\" has no QoS 2, as AWS"},
-	{is(gateway.ErrQuota), "delete retained messages, or raise mqtt.max_retained, or max_principal_retained for one principal"},
+	{is(gateway.ErrQuota), "delete retained messages, or raise mqtt.max_retained, or max_principal_retained for " +
+		"one principal"},
 	{says("no client certificate", "tls: client didn't provide a certificate"),
 		"give the client a certificate and its key; tidemill-bridge thing create makes both"},
 	{is(gateway.ErrBadCredentials), "tidemill-bridge cert list shows what is registered; " +
 		"cert register and cert activate let a certificate in"},
-	{is(pki.ErrNotInTime), "the client's certificate is over or has not begun: give it a new one (tidemill-agent rotate, thing create), " +
+	{is(pki.ErrNotInTime), "the client's certificate is over or has not begun: give it a new one (tidemill-agent " +
+		"rotate, thing create), " +
 		"and check its dates and the bridge's clock"},
 	{is(topic.ErrReserved), "devices use what services take and tell; README, Limits, lists it"},
 	{says(" publish to ", " subscribe to "),
 		"tidemill-bridge policy effective shows what the client may; policy put changes it"},
-	{is(gateway.ErrOlderSession), "have the thing of this name take its session over, which it does by connecting with its own certificate; " +
+	{is(gateway.ErrOlderSession), "have the thing of this name take its session over, which it does by " +
+		"connecting with its own certificate; " +
 		"or give the client another id"},
-	{is(gateway.ErrNotAuthorized), "tidemill-bridge policy test says which statement decides; policy attach gives a policy"},
+	{is(gateway.ErrNotAuthorized), "tidemill-bridge policy test says which statement decides; policy attach " +
+		"gives a policy"},
 	{is(gateway.ErrIdentifier), "give the client another id"},
 	{says("client id"), "give the client an id of 1 to 128 bytes that does not begin with $"},
 	{says("too many sessions"), "raise mqtt.max_sessions, or find out who leaves sessions behind"},
@@ -103,15 +107,20 @@ var remedies = []remedy{
 	{plaintext, "the client does not use TLS: switch it on, with pki/ca.pem of the data directory as its CA"},
 	{remote, "the client does not accept the bridge: give it pki/ca.pem of the data directory, reach it by a name of " +
 		"mqtt.server_names, and check its clock; with mqtt.cert give it the CA of that file"},
-	{says("no WebSocket of MQTT"), "have the client ask for /mqtt by GET with Upgrade: websocket and the subprotocol mqtt"},
+	{says("no WebSocket of MQTT"), "have the client ask for /mqtt by GET with Upgrade: websocket and the " +
+		"subprotocol mqtt"},
 	{says("MQTT is not served here"), "have the client connect to the broker that broker.url names"},
 	{says("application protocol"), "have the client offer the ALPN name mqtt or x-amzn-mqtt-ca, or none"},
 	{says("unsupported versions", "no cipher suite", "protocol version"), "the client has to speak TLS 1.2 or 1.3"},
 	{is(sigv4.ErrTime), "set the clock of the client, or of the bridge"},
-	{is(sigv4.ErrUnknownKey), "sign with an access key that the bridge has, such as that of pki/access-keys in the data directory"},
-	{is(errRequest), "check secret, region and clock of the client's access key; or have it show a certificate that is registered and active"},
-	{is(errUpgrade), "sign /mqtt with an access key to which [[access]] grants iot:Connect, or show a client certificate"},
-	{is(os.ErrDeadlineExceeded), "the client was silent for too long: something that is no MQTT client, or a link that loses much"},
+	{is(sigv4.ErrUnknownKey), "sign with an access key that the bridge has, such as that of pki/access-keys in " +
+		"the data directory"},
+	{is(errRequest), "check secret, region and clock of the client's access key; or have it show a certificate " +
+		"that is registered and active"},
+	{is(errUpgrade), "sign /mqtt with an access key to which [[access]] grants iot:Connect, or show a client " +
+		"certificate"},
+	{is(os.ErrDeadlineExceeded), "the client was silent for too long: something that is no MQTT client, or a " +
+		"link that loses much"},
 	{says("TLS handshake"), "the client and the bridge do not agree on TLS; openssl s_client -connect shows more"},
 }
 

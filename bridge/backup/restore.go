@@ -232,7 +232,8 @@ func (r *restore) run(ctx context.Context) (Restored, error) {
 		return r.out, nil
 	}
 	if err := st.begin(); errors.Is(err, fs.ErrPermission) {
-		return r.out, unfit("all is made in %s, beside the directory: %w: run it as root; what is restored belongs to the "+
+		return r.out, unfit("all is made in %s, beside the directory: %w: run it as root; what is restored "+
+			"belongs to the "+
 			"owner of an empty %s that is there", r.staging, err, r.Dir)
 	} else if err != nil {
 		return r.out, r.unfinished(err)

@@ -73,7 +73,8 @@ func (c *call) admin(ctx context.Context) (*client, error) {
 	}
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, "registry.db")); err != nil {
 		return nil, fmt.Errorf(
-			"data_dir: no bridge runs at %s, and it is no bridge's data directory (%w); serve makes one, -config or -data names another",
+			"data_dir: no bridge runs at %s, and it is no bridge's data directory (%w); serve makes one, -config "+
+				"or -data names another",
 			cfg.DataDir, err)
 	}
 	s, err := server.Open(ctx, server.Options{Config: cfg, Version: c.version,

@@ -54,7 +54,8 @@ var awsEnv = command{name: "aws-env", summary: "print what the shell needs for t
 		b := "unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE\n"
 		keys, ca := pki.AccessKeysFile(dir), pki.CAFile(dir)
 		if !readable(keys) { // another user's: with a key of their own
-			b += "# AWS_SHARED_CREDENTIALS_FILE is the file of your own key: tidemill-bridge access-key create -o FILE\n"
+			b += "# AWS_SHARED_CREDENTIALS_FILE is the file of your own key: tidemill-bridge access-key create " +
+				"-o FILE\n"
 			keys = ""
 		}
 		switch {

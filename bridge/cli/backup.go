@@ -24,7 +24,8 @@ func takeBackup(ctx context.Context, c *call) error {
 	limit := c.requestFlags(&in)
 	c.flags.BoolVar(&in.Verify, "verify", false, "read again what was stored, and compare it")
 	c.flags.BoolVar(&in.New, "new", false,
-		"begin another repository at a target that had one and has none now; else that is taken for one that is not mounted")
+		"begin another repository at a target that had one and has none now; else that is taken for one that is "+
+			"not mounted")
 	asJSON := c.flags.Bool("json", false, "print what was made as JSON")
 	if err := c.parse(0, 0); err != nil {
 		return err

@@ -50,7 +50,8 @@ var backupList = command{name: "backup list", summary: "list the backups of a ta
 	}}
 
 var backupVerify = command{name: "backup verify", args: "[ID]",
-	summary: "read a backup at its target, the newest for no ID: all bytes are there; with -identity also what they hold",
+	summary: "read a backup at its target, the newest for no ID: all bytes are there; with -identity also what " +
+		"they hold",
 	example: "tidemill-bridge backup verify -to /mnt/backups\n" +
 		"tidemill-bridge backup verify -to /mnt/backups -identity backup.key 20261130T021500Z-1f2e3d4c",
 	run: func(ctx context.Context, c *call) error {
@@ -157,7 +158,8 @@ var backupKeygen = command{name: "backup keygen", args: "FILE",
 		if err := durable.Write(path, []byte(text), 0o600); err != nil {
 			return err
 		}
-		fmt.Fprintf(c.stderr, "%s has the private key: move it off this machine, and keep a second copy. Without it no "+
+		fmt.Fprintf(c.stderr, "%s has the private key: move it off this machine, and keep a second copy. Without "+
+			"it no "+
 			"backup can be read; with it every one can.\n", path)
 		_, err = fmt.Fprintln(c.stdout, key.Recipient())
 		return err

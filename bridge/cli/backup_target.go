@@ -24,7 +24,8 @@ func absolute(target string) (string, error) {
 		return target, nil
 	}
 	if elsewhere.MatchString(target) {
-		return "", fmt.Errorf("target %q: want a folder, or s3://BUCKET/PREFIX: mount what is on another machine, and name "+
+		return "", fmt.Errorf("target %q: want a folder, or s3://BUCKET/PREFIX: mount what is on another "+
+			"machine, and name "+
 			"the folder; one that has this name is ./%s", target, target)
 	}
 	return filepath.Abs(target)

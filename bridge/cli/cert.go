@@ -54,7 +54,8 @@ func state(inactive bool) string {
 
 var certCreate = command{name: "cert create", args: "[NAME]",
 	summary: "issue a certificate by the bridge's own CA, without a thing and a policy",
-	example: "tidemill-bridge cert create backup-key -out ./backup\ntidemill-bridge cert create pump-7 -csr pump-7.csr -out ./pump-7",
+	example: "tidemill-bridge cert create backup-key -out ./backup\n" +
+		"tidemill-bridge cert create pump-7 -csr pump-7.csr -out ./pump-7",
 	run: func(ctx context.Context, c *call) error {
 		out := c.flags.String("out", "", "`folder` to write to; it is made, and must hold no identity yet")
 		csr := c.flags.String("csr", "", "signing request, a PEM `file`: the device keeps its key")
@@ -94,7 +95,8 @@ var certCreate = command{name: "cert create", args: "[NAME]",
 				}
 			}
 			_, err := fmt.Fprintf(c.stdout,
-				"certificate  %s\nstatus       %s\nwritten      %s in %s\nnext         tidemill-bridge policy attach NAME %s\n",
+				"certificate  %s\nstatus       %s\nwritten      %s in %s\n"+
+					"next         tidemill-bridge policy attach NAME %s\n",
 				id.CertificateID, in.Status, strings.Join(files, ", "), *out, id.CertificateID)
 			return err
 		})
@@ -214,7 +216,8 @@ var certImportCRL = command{name: "cert import-crl", args: "FILE",
 				return err
 			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintf(w, "ca\t%s %q\nnumber\t%s of %s\nentries\t%d\nrevoked now\t%d\non hold now\t%d\nwere already\t%d\nnot registered\t%d\n",
+			fmt.Fprintf(w, "ca\t%s %q\nnumber\t%s of %s\nentries\t%d\nrevoked now\t%d\non hold now\t%d\n"+
+				"were already\t%d\nnot registered\t%d\n",
 				r.CA, r.Subject, r.Number, when(r.Issued), r.Entries, r.Revoked, r.Held, r.Already, r.Unknown)
 			if r.Same {
 				fmt.Fprintf(w, "note\tthis list was imported before\n")
@@ -228,7 +231,8 @@ var certImportCRL = command{name: "cert import-crl", args: "FILE",
 
 var certCARegister = command{name: "cert ca register", args: "FILE",
 	summary: "register a CA whose device certificates may be registered",
-	example: "tidemill-bridge cert ca register fleet-ca.pem -verification verification.pem -activate\ntidemill-bridge cert ca register fleet-ca.pem -mode SNI_ONLY -activate -auto-register",
+	example: "tidemill-bridge cert ca register fleet-ca.pem -verification verification.pem -activate\n" +
+		"tidemill-bridge cert ca register fleet-ca.pem -mode SNI_ONLY -activate -auto-register",
 	run: func(ctx context.Context, c *call) error {
 		mode := c.flags.String("mode", string(registry.DefaultMode),
 			"DEFAULT, with a verification certificate, or SNI_ONLY, without")

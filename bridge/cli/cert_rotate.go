@@ -23,7 +23,8 @@ func ownState(ca admin.OwnCA) string {
 }
 
 var certCARotate = command{name: "cert ca rotate",
-	summary: "make a new CA of the bridge for devices' certificates; the one of before stays trusted until cert ca retire",
+	summary: "make a new CA of the bridge for devices' certificates; the one of before stays trusted until cert " +
+		"ca retire",
 	example: "tidemill-bridge cert ca rotate",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {

@@ -32,7 +32,8 @@ var channelList = command{name: "channel list",
 		})
 	}}
 
-var channelShow = command{name: "channel show", args: "NAME", summary: "show what a channel has, and how much it keeps for how long",
+var channelShow = command{name: "channel show", args: "NAME", summary: "show what a channel has, and how much it " +
+	"keeps for how long",
 	example: "tidemill-bridge channel show raw",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(1, 1); err != nil {
@@ -48,7 +49,8 @@ var channelShow = command{name: "channel show", args: "NAME", summary: "show wha
 				most = fmt.Sprintf("at most %d", x.MaxBytes)
 			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintf(w, "channel\t%s\nmessages\t%d kept, %d ever\nbytes\t%d, %s\nretention\t%s\nfirst\t%s\nlast\t%s\n",
+			fmt.Fprintf(w, "channel\t%s\nmessages\t%d kept, %d ever\nbytes\t%d, %s\nretention\t%s\nfirst\t%s\n"+
+				"last\t%s\n",
 				x.Name, x.Messages, x.Ever, x.Bytes, most, retentionText(x.Retention), timeText(x.Oldest),
 				timeText(x.Newest))
 			return w.Flush()

@@ -39,7 +39,8 @@ func (c *call) clock(ctx context.Context, method, path string) error {
 			way = "behind"
 		}
 		_, err := fmt.Fprintf(
-			c.stdout, "the clock is not trusted since %v: it is %v %s the time that is expected; nothing is deleted for its age by the new time\n",
+			c.stdout, "the clock is not trusted since %v: it is %v %s the time that is expected; nothing is "+
+				"deleted for its age by the new time\n",
 			s.For.Round(time.Second), s.Ahead.Abs().Round(time.Second), way)
 		return err
 	})

@@ -138,7 +138,8 @@ func readConnector(path string, inside bool) (*connector.File, error) {
 
 var connectorRun = command{name: "connector run", args: "FILE", alone: true,
 	summary: "run a connector by itself, without a bridge, until interrupted",
-	example: "tidemill-bridge connector run to-archive.json\nAWS_PROFILE=plant tidemill-bridge connector run to-archive.json",
+	example: "tidemill-bridge connector run to-archive.json\n" +
+		"AWS_PROFILE=plant tidemill-bridge connector run to-archive.json",
 	run: func(ctx context.Context, c *call) error {
 		every := c.flags.Duration("status", time.Minute, "how often the counts are logged; 0: never")
 		if err := c.parse(1, 1); err != nil {

@@ -24,7 +24,8 @@ import (
 var installScript string
 
 var thingKit = command{name: "thing kit", args: "NAME",
-	summary: "create a thing, and one file with all that its device needs: agent, identity, configuration, unit, and a script that installs them",
+	summary: "create a thing, and one file with all that its device needs: agent, identity, configuration, unit, " +
+		"and a script that installs them",
 	example: `tidemill-bridge thing kit pi-1 -sensor bme280 -out - | ssh pi@pi-1 tar xz && ssh -t pi@pi-1 sudo pi-1/install
 tidemill-bridge thing kit pi-1 -agent bin/tidemill-agent-linux-armv6
 scp pi-1.tar.gz pi@pi-1: && ssh -t pi@pi-1 'tar xzf pi-1.tar.gz && sudo pi-1/install'`,
@@ -97,7 +98,8 @@ scp pi-1.tar.gz pi@pi-1: && ssh -t pi@pi-1 'tar xzf pi-1.tar.gz && sudo pi-1/ins
 				next = "on the device: sudo " + *out + "install"
 			}
 			_, err := fmt.Fprintf(
-				said, "thing        %s\ncertificate  %s\nendpoint     %s\nagents       %s\nwritten      %s, with the private key: for this device only\n%snext         %s\n",
+				said, "thing        %s\ncertificate  %s\nendpoint     %s\nagents       %s\n"+
+					"written      %s, with the private key: for this device only\n%snext         %s\n",
 				in.Name, id.CertificateID, id.Endpoint, strings.Join(kinds, ", "), *out, noteLine(note), next)
 			return err
 		})

@@ -47,7 +47,8 @@ var movePrepare = command{name: "move prepare",
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(c.stdout, "%s: %s, %s stored\nnext: tidemill-bridge move finish, with the same target\n",
+			_, err = fmt.Fprintf(c.stdout, "%s: %s, %s stored\nnext: tidemill-bridge move finish, with the same "+
+				"target\n",
 				last.Taken.ID, disk.Text(last.Taken.Size), disk.Text(last.Taken.Stored))
 			return err
 		})

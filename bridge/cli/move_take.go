@@ -15,7 +15,8 @@ import (
 )
 
 var moveTake = command{name: "move take", args: "[DIR]",
-	summary: "on the new machine: make the data directory of a moved bridge, DIR or data_dir, which is not there or empty",
+	summary: "on the new machine: make the data directory of a moved bridge, DIR or data_dir, which is not there " +
+		"or empty",
 	example: "tidemill-bridge move take -from /mnt/move -identity backup.key\n" +
 		"tidemill-bridge move take -from s3://backups/plant -id 20261130T021500Z-1f2e3d4c -identity backup.key",
 	run: func(ctx context.Context, c *call) error {
@@ -73,7 +74,8 @@ var moveStatus = command{name: "move status", summary: "tell how far a move of t
 		case m == nil:
 			_, err = fmt.Fprintln(c.stdout, "not moved")
 		case m.State == datadir.Drained:
-			_, err = fmt.Fprintf(c.stdout, "drained at %s: the last backup, to %s, is not complete; move finish goes on, "+
+			_, err = fmt.Fprintf(c.stdout, "drained at %s: the last backup, to %s, is not complete; move finish "+
+				"goes on, "+
 				"move undo takes it back\n", m.At.Format(time.RFC3339), cmp.Or(m.Target, "a target"))
 		default:
 			err = c.printMoved(m)

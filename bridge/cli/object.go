@@ -9,7 +9,8 @@ import (
 
 var objectPut = command{name: "object put", args: "BUCKET/KEY FILE",
 	summary: "store a file as an object, such as the descriptor set of decode(…, 'proto', …)",
-	example: "tidemill-bridge object put schemas/pump.desc pump.desc   # of protoc --include_imports -o pump.desc pump.proto",
+	example: "tidemill-bridge object put schemas/pump.desc pump.desc   # of protoc --include_imports -o " +
+		"pump.desc pump.proto",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(2, 2); err != nil {
 			return err

@@ -149,7 +149,8 @@ func list(text string) []string {
 
 var policyWhoCan = command{name: "policy who-can", args: "publish|subscribe|receive|connect TOPIC",
 	summary: "list the certificates and things that may do something, and by which statement",
-	example: "tidemill-bridge policy who-can publish cmd/pump-1/stop\ntidemill-bridge policy who-can subscribe 'dt/#' -json",
+	example: "tidemill-bridge policy who-can publish cmd/pump-1/stop\n" +
+		"tidemill-bridge policy who-can subscribe 'dt/#' -json",
 	run: func(ctx context.Context, c *call) error {
 		source := c.flags.String("source-ip", "",
 			"the `address` that they connect from; without one, statements about it do not allow")

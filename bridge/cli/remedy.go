@@ -15,7 +15,8 @@ var remedies = []remedy{
 		"it is not attached there; tidemill-bridge cert show CERTIFICATE-ID lists what is"},
 	{"policy ", []string{"not found"}, "tidemill-bridge policy show lists the policies"},
 	{"policy ", []string{"still attached"}, "tidemill-bridge policy detach NAME CERTIFICATE-ID"},
-	{"policy ", []string{"versions"}, "tidemill-bridge policy versions NAME lists them, and policy delete NAME -version N deletes one"},
+	{"policy ", []string{"versions"}, "tidemill-bridge policy versions NAME lists them, and policy delete NAME " +
+		"-version N deletes one"},
 	{"certificate ", []string{"not found"}, "tidemill-bridge cert list lists the certificates"},
 	{"certificate ", []string{"still attached"}, "tidemill-bridge cert delete ID -force detaches them first"},
 	{"certificate ", []string{"is active"}, "tidemill-bridge cert deactivate ID"},

@@ -98,7 +98,8 @@ func argument(v string) ([]byte, error) {
 }
 
 var ruleList = command{name: "rule list",
-	summary: "list the rules, with counts since the bridge's start, and what is wrong with them or with files of bridge.d",
+	summary: "list the rules, with counts since the bridge's start, and what is wrong with them or with files of " +
+		"bridge.d",
 	example: "tidemill-bridge rule list",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
@@ -118,7 +119,8 @@ var ruleList = command{name: "rule list",
 				return err
 			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "RULE\tSOURCE\tSTATE\tMATCHED\tFIRED\tUNMERGED\tERRORS\tACTIONS\tACTION ERRORS\tRETRIES\tLATENCY\tSQL")
+			fmt.Fprintln(w, "RULE\tSOURCE\tSTATE\tMATCHED\tFIRED\tUNMERGED\tERRORS\tACTIONS\tACTION "+
+				"ERRORS\tRETRIES\tLATENCY\tSQL")
 			var trouble []string
 			for _, r := range all {
 				source := "API"

@@ -108,7 +108,8 @@ var secretRotate = command{name: "secret rotate", args: "NAME",
 			return err
 		}
 		if _, err := fmt.Fprintln(c.stdout, value); err != nil {
-			return errors.Join(err, errors.New("the secret is changed: secret restore makes the value of before current"))
+			return errors.Join(err, errors.New("the secret is changed: secret restore makes the value of before "+
+				"current"))
 		}
 		return nil
 	}}

@@ -21,7 +21,8 @@ import (
 )
 
 var serveCommand = command{name: "serve",
-	summary: "run the bridge: MQTT on :8883, the AWS APIs on :8443, health on 127.0.0.1:8081, unless configured otherwise",
+	summary: "run the bridge: MQTT on :8883, the AWS APIs on :8443, health on 127.0.0.1:8081, unless configured " +
+		"otherwise",
 	example: "tidemill-bridge serve                                     # data in ~/.local/state/tidemill-bridge, " +
 		"root's in /var/lib/tidemill-bridge\n" +
 		"tidemill-bridge serve -config /etc/tidemill/bridge.toml",

@@ -15,7 +15,10 @@ import (
 
 var thingCreate = command{name: "thing create", args: "NAME",
 	summary: "create a thing, or a further certificate for it: key, certificate, CA, agent configuration",
-	example: "tidemill-bridge thing create pi-1                 # writes the folder pi-1\ntidemill-bridge thing create try -sensor sim       # a simulated Pi; then: tidemill-agent run -config try/agent.toml\ntidemill-bridge thing create pi-1 -out ./id -endpoint bridge.example.org:8883",
+	example: "tidemill-bridge thing create pi-1                 # writes the folder pi-1\n" +
+		"tidemill-bridge thing create try -sensor sim       # a simulated Pi; then: tidemill-agent run " +
+		"-config try/agent.toml\n" +
+		"tidemill-bridge thing create pi-1 -out ./id -endpoint bridge.example.org:8883",
 	run: func(ctx context.Context, c *call) error {
 		out := c.flags.String("out", "",
 			"`folder` to write to; it is made, and must hold no identity yet (default: one of the thing's name)")
@@ -40,7 +43,8 @@ var thingCreate = command{name: "thing create", args: "NAME",
 				}
 			}
 			_, err := fmt.Fprintf(c.stdout,
-				"thing        %s\ncertificate  %s\nendpoint     %s\nwritten      %s/{key,cert,ca}.pem, agent.toml\n%snext         tidemill-agent run -config %s\n",
+				"thing        %s\ncertificate  %s\nendpoint     %s\n"+
+					"written      %s/{key,cert,ca}.pem, agent.toml\n%snext         tidemill-agent run -config %s\n",
 				in.Name, id.CertificateID, id.Endpoint, *out, noteLine(id.Note), filepath.Join(*out, "agent.toml"))
 			return err
 		})
@@ -141,7 +145,8 @@ var thingDelete = command{name: "thing delete", args: "NAME",
 					return err
 				}
 				return fmt.Errorf(
-					"thing delete %s would end its connections and %s %d certificates of it for good; say -yes to do so",
+					"thing delete %s would end its connections and %s %d certificates of it for good; say -yes "+
+						"to do so",
 					name, query.Get("certificates"), len(certs))
 			}
 			if err := a.do(ctx, "DELETE", "/v1/things/"+url.PathEscape(name), query, nil, &certs); err != nil {

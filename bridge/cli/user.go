@@ -138,7 +138,8 @@ var userShow = command{name: "user show", args: "NAME", summary: "tell what a us
 		}
 		path := "/v1/users/" + url.PathEscape(c.args[0])
 		return getAndPrint(ctx, c, *asJSON, path, nil, func(u people.UserInfo) error {
-			fmt.Fprintf(c.stdout, "user      %s\nroles     %s\npolicies  %s\npassword  %s\ncreated   %s\nchanged   %s\n\n",
+			fmt.Fprintf(c.stdout, "user      %s\nroles     %s\npolicies  %s\npassword  %s\ncreated   %s\n"+
+				"changed   %s\n\n",
 				u.Name, orNone(u.Roles), orNone(policyNames(u.Policies)), yesNo(u.Password), clockText(u.Created),
 				clockText(u.Changed))
 			for _, name := range policyNames(u.Policies) {

@@ -17,7 +17,8 @@ import (
 
 var watchCommand = command{name: "watch", args: "[FILTER...]",
 	summary: "show messages as they come: time, messages a second of the topic, topic, payload",
-	example: "tidemill-bridge watch                      # all but what begins with $\ntidemill-bridge watch 'dt/#' '$aws/things/+/shadow/#'\ntidemill-bridge watch 'dt/pi-1/#' -n 10 -json",
+	example: "tidemill-bridge watch                      # all but what begins with $\n" +
+		"tidemill-bridge watch 'dt/#' '$aws/things/+/shadow/#'\ntidemill-bridge watch 'dt/pi-1/#' -n 10 -json",
 	run: func(ctx context.Context, c *call) error {
 		n := c.flags.Int("n", 0, "end after this many messages; 0: go on until interrupted")
 		asJSON := c.flags.Bool("json", false, "print JSON, a line for each message")

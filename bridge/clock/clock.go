@@ -162,7 +162,8 @@ func (c *Clock) warnHeld(what string) {
 	if c.opts.AcceptAfter > 0 {
 		accepted = (c.opts.AcceptAfter - c.heldAt).String()
 	}
-	c.opts.Log.Warn(what+": nothing is deleted for its age by the new time; set the clock right, or accept it with: tidemill-bridge clock accept",
+	c.opts.Log.Warn(what+": nothing is deleted for its age by the new time; set the clock right, or accept it "+
+		"with: tidemill-bridge clock accept",
 		"ahead", c.offset.Round(time.Second).String(), "expected", c.trust.UTC(), "accepted_after", accepted)
 }
 

@@ -35,12 +35,14 @@ func (b *Backup) check(dataDir string) (errs []error) {
 		bad("target: %q, which is in data_dir, and is lost with it", b.Target)
 	}
 	if b.Every > 0 && len(b.Recipients) == 0 {
-		bad("recipients: none, want the public key of who may read the backups: tidemill-bridge backup keygen makes one")
+		bad("recipients: none, want the public key of who may read the backups: tidemill-bridge backup keygen " +
+			"makes one")
 	}
 	for _, r := range b.Recipients {
 		switch {
 		case strings.HasPrefix(r, "AGE-SECRET-KEY-"):
-			bad("recipients: a private key, want the public one, which begins with age1: the private one must not be here")
+			bad("recipients: a private key, want the public one, which begins with age1: the private one must " +
+				"not be here")
 		case !strings.HasPrefix(r, "age1") && !filepath.IsAbs(r):
 			bad("recipients: %q, want age1… or the absolute path of a file of them", r)
 		}

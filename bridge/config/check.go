@@ -261,12 +261,14 @@ func (c *Config) checkListeners() (errs []error) {
 // checkPeers is check for [[admin.peers]].
 func (c *Config) checkPeers() (errs []error) {
 	if len(c.Admin.Peers) > 0 && filepath.Dir(c.Admin.Socket) == filepath.Clean(c.DataDir) {
-		errs = append(errs, fmt.Errorf("admin.socket: %q, which [[admin.peers]] cannot reach: data_dir is its owner's alone: "+
+		errs = append(errs, fmt.Errorf("admin.socket: %q, which [[admin.peers]] cannot reach: data_dir is its "+
+			"owner's alone: "+
 			"want a folder that they may enter, such as \"/run/tidemill-bridge/admin.sock\"", c.Admin.Socket))
 	}
 	for i, p := range c.Admin.Peers {
 		if (p.User == "") == (p.Group == "") {
-			errs = append(errs, badTable(i, "admin.peers", "user: %q, want a user or, instead, a group, by name or number",
+			errs = append(errs, badTable(i, "admin.peers", "user: %q, want a user or, instead, a group, by name "+
+				"or number",
 				p.User))
 		}
 		if len(p.Roles) == 0 {

@@ -272,7 +272,8 @@ func readLog(dir, into string, is identity, r Report) (err error) {
 		return err
 	}
 	if last.Number == 0 {
-		r.Lost(fmt.Errorf("%s is missing, empty or damaged; it held how far log and clock had got: the log's end cannot be checked",
+		r.Lost(fmt.Errorf("%s is missing, empty or damaged; it held how far log and clock had got: the log's end "+
+			"cannot be checked",
 			note))
 	}
 	for _, why := range logLost(path, last, at, missing) {

@@ -63,7 +63,8 @@ func Parts(dir, objects string) []Part {
 		at("registry.db", "things, certificates, policies and the rules made through the API", Bolt),
 		at("log", "messages, streams, sessions and positions", Folder),
 		at("shadow.db", "shadows", Bolt),
-		at("broker.json", "the client id at the broker, which keeps a session with messages for it, and the subscriptions there",
+		at("broker.json", "the client id at the broker, which keeps a session with messages for it, and the "+
+			"subscriptions there",
 			Late),
 		at(sealFile, "the key of the passwords of delivery streams, which are lost without it", Late),
 		{"objects", objects, "objects that were delivered", Folder},
@@ -139,7 +140,8 @@ func Open(dir string, parts []Part, acceptLoss bool, log *slog.Logger) (_ *Dir, 
 		return nil, fmt.Errorf("data_dir: %w", err)
 	case part != "":
 		d.log.Warn("the data directory's identity was "+string(state)+
-			"; it is written anew as a part carries it: tidemill-bridge check, once the bridge is stopped, says whether more is lost",
+			"; it is written anew as a part carries it: tidemill-bridge check, once the bridge is stopped, says "+
+			"whether more is lost",
 			"file", filepath.Join(dir, identityFile), "part", part)
 		return d, d.save()
 	case state == spoilt && !acceptLoss: // it was made with the directory, and synced
@@ -173,7 +175,8 @@ func HowOn(err error) error {
 	for _, damage := range []error{streams.ErrCorrupt, boltfile.ErrDamaged, registry.ErrCorrupt, pki.ErrDamaged} {
 		if errors.Is(err, damage) {
 			return fmt.Errorf(
-				"%w\nRestore it from a backup, or take what can be read into a new directory: tidemill-bridge salvage -data DIR NEW",
+				"%w\nRestore it from a backup, or take what can be read into a new directory: tidemill-bridge "+
+					"salvage -data DIR NEW",
 				err)
 		}
 	}

@@ -87,13 +87,15 @@ func CheckMove(dir string) error {
 		return err
 	}
 	if m.State == Drained {
-		return fmt.Errorf("data_dir: %w: a move of %s began at %s and is not finished; tidemill-bridge move finish goes on, "+
+		return fmt.Errorf("data_dir: %w: a move of %s began at %s and is not finished; tidemill-bridge move "+
+			"finish goes on, "+
 			"move undo has this bridge go on", ErrMoved, dir, m.At.Format(time.RFC3339))
 	}
 	to := ""
 	if m.To != "" {
 		to = " to " + m.To
 	}
-	return fmt.Errorf("data_dir: %w%s at %s: its last backup is %s in %s; tidemill-bridge move undo has this bridge go on, "+
+	return fmt.Errorf("data_dir: %w%s at %s: its last backup is %s in %s; tidemill-bridge move undo has this "+
+		"bridge go on, "+
 		"as long as no other was restored from that", ErrMoved, to, m.At.Format(time.RFC3339), m.Backup, m.Target)
 }

@@ -150,7 +150,8 @@ func (d *Dir) warnNotRead() {
 	for _, dir := range d.folders() {
 		for _, path := range notRead(dir) {
 			if now[path] = true; !d.notRead[path] {
-				d.opts.Log.Warn("a file of bridge.d is not read: want a JSON document in a file whose name ends in .json",
+				d.opts.Log.Warn("a file of bridge.d is not read: want a JSON document in a file whose name ends "+
+					"in .json",
 					"file", path)
 			}
 		}

@@ -169,10 +169,12 @@ func (x series) broker(s *Server) {
 	x.counter("broker_acknowledged", "Messages that were acknowledged to the broker.", float64(b.Acked))
 	x.counter("broker_not_taken", "Messages that were not acknowledged since they could not be stored.",
 		float64(b.NotTaken))
-	x.counter("broker_retained_copies", "Retained messages that were acknowledged and dropped since they came to a new "+
+	x.counter("broker_retained_copies", "Retained messages that were acknowledged and dropped since they came to "+
+		"a new "+
 		"subscription: they are no new data.",
 		float64(b.Copies))
-	x.counter("broker_too_large", "Messages that were acknowledged and dropped since they are larger than mqtt.max_payload.",
+	x.counter("broker_too_large", "Messages that were acknowledged and dropped since they are larger than "+
+		"mqtt.max_payload.",
 		float64(b.TooLarge))
 	x.gauge("broker_unacknowledged", "Messages from the broker that are not durable yet.", float64(b.Unacked))
 	x.counter("broker_published", "Messages published and acknowledged by the broker.", float64(b.Published))

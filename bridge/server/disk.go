@@ -180,7 +180,8 @@ func sameDisk(a, b string) bool {
 func (x series) disk(s *Server) {
 	st := s.disk.Status()
 	used := func(part string, used, limit int64) {
-		x.gauge("disk_used_bytes", "Bytes that a part of the bridge takes, as it counts them itself; disk: of the file system.",
+		x.gauge("disk_used_bytes", "Bytes that a part of the bridge takes, as it counts them itself; disk: of "+
+			"the file system.",
 			float64(used), "part", part)
 		if limit > 0 {
 			x.gauge("disk_limit_bytes", "Bytes that it may take.", float64(limit), "part", part)

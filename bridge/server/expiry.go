@@ -8,7 +8,8 @@ import (
 
 // certificates tells how long certificates last.
 func (x series) certificates(s *Server) {
-	const help = "Seconds until a certificate ends: the server's of a listener (mqtt, https), the bridge's CA (ca, previous-ca), " +
+	const help = "Seconds until a certificate ends: the server's of a listener (mqtt, https), the bridge's CA " +
+		"(ca, previous-ca), " +
 		"or the active device certificate that ends soonest (device)."
 	now := time.Now()
 	left := func(of string, end time.Time) {

@@ -26,7 +26,8 @@ type metrics struct{ s *Server }
 // declared.
 func (metrics) Describe(chan<- *prometheus.Desc) {}
 
-const latencyHelp = "Time from a message's arrival until what a rule made of it was in the log, or an outbox had delivered it."
+const latencyHelp = "Time from a message's arrival until what a rule made of it was in the log, or an outbox had " +
+	"delivered it."
 
 // Collect implements prometheus.Collector.
 func (m metrics) Collect(out chan<- prometheus.Metric) {
@@ -82,7 +83,8 @@ func (x series) clock(s *Server) {
 	if st.Held {
 		held = 1
 	}
-	x.gauge("clock_held", "1 while the clock is not trusted after a jump: nothing is deleted for its age by the new time.",
+	x.gauge("clock_held", "1 while the clock is not trusted after a jump: nothing is deleted for its age by the "+
+		"new time.",
 		held)
 	x.gauge("clock_ahead_seconds", "The clock before the time that is expected, while it is not trusted.",
 		st.Ahead.Seconds())
@@ -112,14 +114,16 @@ func (x series) https(s *Server) {
 			strconv.Itoa(status))
 	}
 	for o, c := range s.custom.Stats() {
-		x.counter("authorizer_answers", "Clients that custom authorizers were to judge, by outcome: allowed, refused (also "+
+		x.counter("authorizer_answers", "Clients that custom authorizers were to judge, by outcome: allowed, "+
+			"refused (also "+
 			"without asking), failed, or busy: all its calls were under way.",
 			float64(c.Clients), "authorizer", o.Authorizer, "outcome", o.Verdict)
 		x.counter("authorizer_seconds", "Time spent on that.", c.Time.Seconds(), "authorizer", o.Authorizer, "outcome",
 			o.Verdict)
 	}
 	for o, n := range s.provision.HookStats() {
-		x.counter("hook_calls", "Calls of pre-provisioning hooks, by outcome: answered, failed, or busy: all its calls were under way.",
+		x.counter("hook_calls", "Calls of pre-provisioning hooks, by outcome: answered, failed, or busy: all its "+
+			"calls were under way.",
 			float64(n), "hook", o.ARN, "outcome", o.Outcome)
 	}
 	for o, c := range s.provision.Stats() {
@@ -244,7 +248,8 @@ func (x series) rules(s *Server) {
 			"rule", r.Rule)
 		x.counter("rule_unmet", "Messages that WHERE held back.", float64(r.Unmet), "rule", r.Rule)
 		x.counter("rule_fired", "Messages that WHERE let through.", float64(r.Fired), "rule", r.Rule)
-		x.counter("rule_unmerged", "Messages that fired without what * or path.* stands for, as it is no JSON object to merge.",
+		x.counter("rule_unmerged", "Messages that fired without what * or path.* stands for, as it is no JSON "+
+			"object to merge.",
 			float64(r.Unmerged), "rule", r.Rule)
 		x.counter("rule_errors", "Messages whose evaluation failed.", float64(r.Errors), "rule", r.Rule)
 		x.counter("rule_error_actions", "Runs of the error action.", float64(r.ErrorActions), "rule", r.Rule)

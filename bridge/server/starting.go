@@ -157,7 +157,8 @@ func checkRoom(dir string, want int64) error {
 		return fmt.Errorf("data_dir: %s: %w", at, err)
 	}
 	if all < want {
-		return fmt.Errorf("data_dir: the file system of %s holds %d MiB in all, want %d at least: name another data_dir, or set min_free",
+		return fmt.Errorf("data_dir: the file system of %s holds %d MiB in all, want %d at least: name another "+
+			"data_dir, or set min_free",
 			dir, all>>20, want>>20)
 	}
 	if free < want {

@@ -127,7 +127,8 @@ func (v *Verifier) Begin(r *http.Request) (*Signature, Identity, error) {
 	}
 	if v.Region != "" && s.region != v.Region && s.service != s3 {
 		return nil, id, fmt.Errorf(
-			"%w: Credential should be scoped to a valid region, not %.40q: this bridge's is %q, so set AWS_REGION to that, or region in its configuration",
+			"%w: Credential should be scoped to a valid region, not %.40q: this bridge's is %q, so set "+
+				"AWS_REGION to that, or region in its configuration",
 			ErrMismatch, s.region, v.Region)
 	}
 	if err := s.covers(r.Header); err != nil {

@@ -67,7 +67,8 @@ func parseV2(r *http.Request) (*signedV2, error) {
 	s := &signedV2{get["AWSAccessKeyId"], get["Signature"], get["x-amz-security-token"], get["Expires"], query}
 	switch {
 	case s.keyID == "" || s.signature == "" || s.expires == "":
-		return nil, incompleteError("Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters")
+		return nil, incompleteError("Query-string authentication requires the Signature, Expires and " +
+			"AWSAccessKeyId parameters")
 	case r.Header["Authorization"] != nil || get["X-Amz-Algorithm"] != "":
 		return nil, ErrBoth
 	}

@@ -86,7 +86,8 @@ func (s *settings) add(f *flag.FlagSet) {
 	f.DurationVar(&s.Flush, "flush", 5*time.Second, "spool.flush_every: a `time`, what a power cut costs")
 	f.DurationVar(&s.Ramp, "ramp", 10*time.Second, "`time` in which the devices start")
 	f.BoolVar(&s.Shadow, "shadow", true, "each device keeps a shadow")
-	f.BoolVar(&s.memory, "memory", false, "keep spools in /dev/shm: nothing waits for a disk, and nothing is kept after the end")
+	f.BoolVar(&s.memory, "memory", false, "keep spools in /dev/shm: nothing waits for a disk, and nothing is "+
+		"kept after the end")
 	f.DurationVar(&s.length, "for", 0, "end after a `time`; 0: at Ctrl-C")
 	f.BoolVar(&s.json, "json", false, "print a JSON object a second")
 	x := &s.Faults
@@ -224,8 +225,10 @@ func (s *settings) run(ctx context.Context, fleet *devices.Fleet, out io.Writer)
 			t := fleet.Totals()
 			s.show(out, &t, &before)
 			if !s.json {
-				fmt.Fprintf(out, "\n%d devices, %s: %d readings taken, %d acknowledged in %d batches, %d wait in spools, "+
-					"%d dropped, %d lost at power cuts\n%d connections, %d offline periods, %d reboots, %d power cuts, %d errors\n",
+				fmt.Fprintf(out, "\n%d devices, %s: %d readings taken, %d acknowledged in %d batches, %d wait in "+
+					"spools, "+
+					"%d dropped, %d lost at power cuts\n"+
+					"%d connections, %d offline periods, %d reboots, %d power cuts, %d errors\n",
 					t.Devices, time.Since(began).Round(time.Second), t.Readings, t.Acked, t.Batches, t.Spooled, t.Dropped,
 					t.Lost, t.Connects, t.Offline, t.Reboots, t.Cuts, t.Errors)
 				if t.Error != "" {

@@ -44,7 +44,8 @@ var commands = []command{
 	{"set input", "LINE LEVEL", "set the level, 0 or 1, of a GPIO line that the device reads",
 		"qemu set input 17 1", knob},
 	{"read line", "LINE", "read the level of a GPIO line from the pin registers", "qemu read line 27", knob},
-	{"cut power", "", "kill the device, and start it again with the card as it is", "qemu cut power\n  qemu cut power -for 10s", knob},
+	{"cut power", "", "kill the device, and start it again with the card as it is", "qemu cut power\n  qemu cut " +
+		"power -for 10s", knob},
 	{"cut link", "", "cut the network, and mend it after a while", "qemu cut link -for 1m", knob},
 	{"exec", "ARGUMENTS", "run a command of the device's tidemill-agent over its console",
 		"qemu exec status\n  qemu exec sensors scan", knob},

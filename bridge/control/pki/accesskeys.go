@@ -89,7 +89,8 @@ func (p *PKI) GrantAll(id string) error {
 		return err
 	}
 	if id != "" {
-		text = fmt.Appendf(text, "\n[[access]]\nkey = %q\nall = true # the first start made it: every operation of every service\n",
+		text = fmt.Appendf(text, "\n[[access]]\nkey = %q\nall = true # the first start made it: every operation "+
+			"of every service\n",
 			id)
 	}
 	return p.write(grantsFile, text, 0o600)

@@ -123,7 +123,8 @@ func (p *PKI) readCA() (*authorities, error) {
 	if second, _ := firstPEM(rest); second != nil {
 		if cas.previous, err = pairOf(second, previousKey); err != nil {
 			return nil, fmt.Errorf(
-				"%w: the second certificate of %s has no key in %s: %w; restore it from a backup, or take that certificate away: "+
+				"%w: the second certificate of %s has no key in %s: %w; restore it from a backup, or take that "+
+					"certificate away: "+
 					"devices that trust it alone refuse the bridge then", ErrDamaged, p.path(caFile),
 				p.path(previousKeyFile), err)
 		}

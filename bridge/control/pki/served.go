@@ -110,7 +110,8 @@ func (s *servedCert) reload(names []string, log *slog.Logger) error {
 func (s *servedCert) warn(names []string, log *slog.Logger) {
 	for _, n := range names {
 		if !covers(s.current.Load().Leaf, n) {
-			log.Warn("the server certificate is not for a name of mqtt.server_names: clients that ask for it do not connect",
+			log.Warn("the server certificate is not for a name of mqtt.server_names: clients that ask for it do "+
+				"not connect",
 				"setting", s.setting, "file", s.files.Cert, "name", n)
 		}
 	}

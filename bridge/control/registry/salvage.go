@@ -62,9 +62,11 @@ func Salvage(from string, to salvager, lost func(error)) (err error) {
 	}
 	n, err := distrust(to)
 	if err == nil {
-		lost(fmt.Errorf("%s: rights may have been lost with it: %d certificates, authorizers and access keys that were ACTIVE are INACTIVE in the new file, "+
+		lost(fmt.Errorf("%s: rights may have been lost with it: %d certificates, authorizers and access keys "+
+			"that were ACTIVE are INACTIVE in the new file, "+
 			"CAs register none by themselves, and temporary keys and users' passwords are gone; "+
-			"look at cert list, policy list and access-key list, then activate with cert activate and access-key activate",
+			"look at cert list, policy list and access-key list, then activate with cert activate and access-key "+
+			"activate",
 			from, n))
 	}
 	return err

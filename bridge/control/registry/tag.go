@@ -60,7 +60,8 @@ func (t *Tx) Tag(resource string, add map[string]string) error {
 		if k == "" || utf8.RuneCountInString(k) > MaxTagKey || utf8.RuneCountInString(v) > MaxTagValue ||
 			strings.HasPrefix(strings.ToLower(k), "aws:") {
 			return fmt.Errorf(
-				"%s: tag %.200q: %w: want a key of 1 to %d characters that does not begin with aws:, and a value of at most %d",
+				"%s: tag %.200q: %w: want a key of 1 to %d characters that does not begin with aws:, and a value "+
+					"of at most %d",
 				resource, k, ErrInvalid, MaxTagKey, MaxTagValue)
 		}
 	}

@@ -67,7 +67,8 @@ func (s *Store) SetConcurrency(name string, n *int, total int) error {
 				others -= *r.Reserved
 			}
 			if *n < 0 || others+*n > total-1 {
-				return fmt.Errorf("%w: reserved concurrency %d, want 0 to %d: lambda.max_concurrency is %d, others have %d,"+
+				return fmt.Errorf("%w: reserved concurrency %d, want 0 to %d: lambda.max_concurrency is %d, "+
+					"others have %d,"+
 					" and 1 is for the rest", ErrInvalid, *n, max(0, total-1-others), total, others)
 			}
 		}

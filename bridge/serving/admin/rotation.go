@@ -87,7 +87,8 @@ func (h *rotation) retire(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if len(ids) > 0 && r.URL.Query().Get("force") != "true" {
-		return fmt.Errorf("%d active certificates are of the CA that is to be retired: have their devices get new ones (tidemill-agent rotate), "+
+		return fmt.Errorf("%d active certificates are of the CA that is to be retired: have their devices get "+
+			"new ones (tidemill-agent rotate), "+
 			"or -force, which makes them INACTIVE: %w", len(ids), registry.ErrConflict)
 	}
 	if len(ids) > 0 {

@@ -138,7 +138,8 @@ func (p *parser) headers() (all []header) {
 
 // errNoText fails the action: a header says something or is not in the rule.
 // MQTT takes an empty content type or key, whose receiver learns nothing.
-var errNoText = errors.New("the template gives no text, such as of an Undefined value; give it one by a function, or take the header away")
+var errNoText = errors.New("the template gives no text, such as of an Undefined value; give it one by a " +
+	"function, or take the header away")
 
 // set adds the header to d. What comes out empty or not as its property wants
 // it fails the action, as an empty topic does; only a user property's value may

@@ -131,7 +131,8 @@ func (c *consumer) subscribe(ctx context.Context, conn *conn) error {
 				continue
 			} else if f == hopsTopic(b.o.Group) {
 				b.alone.Store(true)
-				b.o.Log.Warn("the broker refused a subscription: rules that republish into themselves over several bridges are not ended",
+				b.o.Log.Warn("the broker refused a subscription: rules that republish into themselves over "+
+					"several bridges are not ended",
 					"filter", f)
 				continue
 			}

@@ -34,7 +34,8 @@ func checkCopy(text string) error {
 	for i, c := range text {
 		switch {
 		case c == '\\' && strings.HasPrefix(text[i+1:], "'"):
-			return errors.New("CopyCommand.CopyOptions: a backslash before a quote, which may end it or not: want '' in quotes")
+			return errors.New("CopyCommand.CopyOptions: a backslash before a quote, which may end it or not: " +
+				"want '' in quotes")
 		case c == '\'':
 			quoted = !quoted
 		case c < ' ' && c != '\n' && c != '\t', c == 0x7f:

@@ -42,7 +42,8 @@ func (a API) CreateStream(ctx context.Context, in *CreateStreamInput) error {
 			c.shards = max(c.shards, int(c.doc.Warm)) // a shard takes 1 MiB/s
 		}
 	case auto:
-		return errorf(InvalidArgument, "RecordDistributionStrategy AUTO can only be given for a stream in On-Demand mode.")
+		return errorf(InvalidArgument, "RecordDistributionStrategy AUTO can only be given for a stream in "+
+			"On-Demand mode.")
 	case in.ShardCount == nil:
 		return errorf(Validation, "ShardCount must be given for a stream in Provisioned mode.")
 	case in.WarmThroughputMiBps != nil:
@@ -110,10 +111,12 @@ func (a API) checkCreating(mode string) error {
 	}
 	switch {
 	case made >= creatingStreams:
-		return errorf(LimitExceeded, "This request would exceed the limit of %d streams in state CREATING for the account %s.",
+		return errorf(LimitExceeded, "This request would exceed the limit of %d streams in state CREATING for "+
+			"the account %s.",
 			creatingStreams, a.s.opts.Account)
 	case mode == onDemand && scaled >= onDemandStreams:
-		return errorf(LimitExceeded, "This request would exceed the limit of %d streams in On-Demand mode for the account %s.",
+		return errorf(LimitExceeded, "This request would exceed the limit of %d streams in On-Demand mode for "+
+			"the account %s.",
 			onDemandStreams, a.s.opts.Account)
 	}
 	return nil

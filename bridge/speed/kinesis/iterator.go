@@ -104,7 +104,8 @@ func (it *iterator) check(now time.Time) error {
 	}
 	if age > iteratorLife.Milliseconds() {
 		const layout = "Mon Jan 02 15:04:05 UTC 2006"
-		return errorf(ExpiredIterator, "Iterator expired. The iterator was created at time %s while right now it is %s "+
+		return errorf(ExpiredIterator, "Iterator expired. The iterator was created at time %s while right now it "+
+			"is %s "+
 			"which is further in the future than the tolerated delay of %d milliseconds.",
 			time.UnixMilli(it.issued).UTC().Format(layout), now.UTC().Format(layout), iteratorLife.Milliseconds())
 	}
@@ -161,7 +162,8 @@ func (a API) position(src *source, index int, from start) (uint64, error) {
 	if err != nil {
 		return 0, a.gone(src.name, index, err)
 	}
-	const either = "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or " +
+	const either = "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and " +
+		"StartingSequenceNumber or " +
 		"(2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. Request specified %s and %s StartingSequenceNumber."
 	numbered := from.kind == "AT_SEQUENCE_NUMBER" || from.kind == "AFTER_SEQUENCE_NUMBER"
 	switch {
@@ -181,7 +183,8 @@ func (a API) position(src *source, index int, from start) (uint64, error) {
 
 func (a API) numbered(src *source, sh *streams.Shard, next uint64, from start) (uint64, error) {
 	invalid := func(why string) error {
-		return errorf(InvalidArgument, "StartingSequenceNumber %s used in %s on shard %s in stream %s under account %s is invalid%s.",
+		return errorf(InvalidArgument, "StartingSequenceNumber %s used in %s on shard %s in stream %s under "+
+			"account %s is invalid%s.",
 			*from.sequence, from.call, shardID(sh.Index), src.name, a.s.opts.Account, why)
 	}
 	q, err := parseSequence(*from.sequence)

@@ -191,7 +191,8 @@ func (src *source) key(key *string, member string) (string, error) {
 	case src.auto:
 		return "", nil
 	}
-	return "", errorf(Validation, "1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null",
+	return "", errorf(Validation, "1 validation error detected: Value null at '%s' failed to satisfy constraint: "+
+		"Member must not be null",
 		member)
 }
 

@@ -90,7 +90,8 @@ func (a API) SplitShard(ctx context.Context, in *SplitShardInput) error {
 		if err != nil || !divides(sh.Range, at) {
 			return errorf(InvalidArgument,
 				"NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s "+
-					"is not both greater than one plus the shard's StartingHashKey %s and less than the shard's EndingHashKey %s.",
+					"is not both greater than one plus the shard's StartingHashKey %s and less than the shard's "+
+					"EndingHashKey %s.",
 				*in.NewStartingHashKey, shardID(sh.Index), st.Name, a.s.opts.Account, sh.Range.Start, sh.Range.End)
 		}
 		return a.reshard(st, split(sh.Index, sh.Range, at))
@@ -125,7 +126,8 @@ func (a API) MergeShards(ctx context.Context, in *MergeShardsInput) error {
 		}
 		if low.Range.End == streams.MaxHash || plus(low.Range.End, 1) != high.Range.Start {
 			return errorf(InvalidArgument,
-				"Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging",
+				"Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for "+
+					"merging",
 				shardID(low.Index), shardID(high.Index), st.Name, a.s.opts.Account)
 		}
 		return a.reshard(st, streams.Change{
@@ -146,7 +148,8 @@ func (a API) UpdateShardCount(ctx context.Context, in *UpdateShardCountInput) (*
 	var out *UpdateShardCountOutput
 	err := a.reshape(in.StreamRef, func(st *stream) error {
 		target, have := int(*in.TargetShardCount), len(a.s.open(st.Name))
-		const text = "UpdateShardCount cannot scale %s your current open shard count. Current open shard count: %d Target shard count: %d"
+		const text = "UpdateShardCount cannot scale %s your current open shard count. Current open shard count: " +
+			"%d Target shard count: %d"
 		switch {
 		case target > 2*have:
 			return errorf(InvalidArgument, text, "up over double", have, target)
@@ -157,7 +160,8 @@ func (a API) UpdateShardCount(ctx context.Context, in *UpdateShardCountInput) (*
 		now := a.s.now()
 		if at.Scaled = recent(at.Scaled, now); len(at.Scaled) >= scalesPerDay {
 			return errorf(LimitExceeded,
-				"The shard count of stream %s under account %s was updated %d times within 24 hours, which is the limit.",
+				"The shard count of stream %s under account %s was updated %d times within 24 hours, which is "+
+					"the limit.",
 				st.Name, a.s.opts.Account, len(at.Scaled))
 		}
 		changes, err := a.plan(st, target)

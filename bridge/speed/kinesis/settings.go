@@ -46,7 +46,8 @@ func (a API) retain(ref StreamRef, want int32, never, other string) error {
 				maxHours, want)
 		case never == "shorter" && want < have, never == "longer" && want > have:
 			return errorf(InvalidArgument,
-				"Requested retention period (%d hours) for stream %s can not be %s than existing retention period (%d hours). Use %s API.",
+				"Requested retention period (%d hours) for stream %s can not be %s than existing retention "+
+					"period (%d hours). Use %s API.",
 				want, st.Name, never, have, other)
 		}
 		if want == have && st.Retention != 0 {

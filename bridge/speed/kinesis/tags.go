@@ -15,7 +15,8 @@ func (a API) checkTags(have, add map[string]string, what string) error {
 	for k, v := range add {
 		if !taggable(k) || !taggable(v) {
 			return errorf(InvalidArgument,
-				"Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - : @.")
+				"Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ "+
+					". / = + - : @.")
 		}
 		if strings.HasPrefix(strings.ToLower(k), "aws:") {
 			return errorf(InvalidArgument,
@@ -30,7 +31,8 @@ func (a API) checkTags(have, add map[string]string, what string) error {
 		}
 	}
 	if n > maxTags {
-		return errorf(InvalidArgument, "Failed to add tags to %s under account %s because a given stream cannot have more than %d tags associated with it.",
+		return errorf(InvalidArgument, "Failed to add tags to %s under account %s because a given stream cannot "+
+			"have more than %d tags associated with it.",
 			what, a.s.opts.Account, maxTags)
 	}
 	return nil

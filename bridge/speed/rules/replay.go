@@ -340,7 +340,8 @@ func (x *replaying) notes() (all []string) {
 	case x.same:
 		note("the two statements are the same, so nothing can differ")
 	default:
-		note("documents are compared as JSON values: the order of members, space, and how a number or text is spelled make no change")
+		note("documents are compared as JSON values: the order of members, space, and how a number or text is " +
+			"spelled make no change")
 	}
 	if x.New.Disabled {
 		note("the new rule is disabled; it is evaluated as if it were enabled")
@@ -349,7 +350,8 @@ func (x *replaying) notes() (all []string) {
 		note("the actions of the two rules differ; only the documents they are given were compared")
 	}
 	if anew {
-		note("rand() and newuuid() come to the same for both rules, but not to what they were when the messages arrived")
+		note("rand() and newuuid() come to the same for both rules, but not to what they were when the messages " +
+			"arrived")
 	}
 	if slices.Sort(asks); len(asks) > 0 {
 		note("%s: answered as things are now, not as they were when the messages arrived",

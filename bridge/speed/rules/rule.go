@@ -173,7 +173,8 @@ func decodePayload(doc []byte, p *Payload) error {
 	for _, name := range []string{"Sql", "Actions", "RuleDisabled", "AwsIotSqlVersion", "TopicRulePayload"} {
 		if _, ok := members[name]; ok {
 			return fmt.Errorf("%s: this is CloudFormation's spelling; want that of aws iot create-topic-rule, "+
-				"with every name in lower case at first, such as sql, actions and kinesis, and true or false without quotes", name)
+				"with every name in lower case at first, such as sql, actions and kinesis, and true or false "+
+				"without quotes", name)
 		}
 	}
 	dec := json.NewDecoder(bytes.NewReader(doc))

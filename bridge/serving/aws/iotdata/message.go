@@ -130,7 +130,8 @@ func (s sender) AsThing() (thing string, rights gateway.Session, err error) {
 		thing, rights, err = c.AsThing()
 	}
 	if err == nil && rights == nil {
-		err = bad("a batch does not say whose it is: send it with a client certificate that is attached to one thing, " +
+		err = bad("a batch does not say whose it is: send it with a client certificate that is attached to one " +
+			"thing, " +
 			"or by MQTT")
 	}
 	return thing, rights, err

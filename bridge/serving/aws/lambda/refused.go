@@ -57,7 +57,8 @@ var refusals = []refusal{
 	{"Layers", []string{`[]`}, "layers are not served here: put their files into the package"},
 	{"VpcConfig", []string{`{}`, `{"SubnetIds":[],"SecurityGroupIds":[]}`, `{"SecurityGroupIds":[],"SubnetIds":[]}`,
 		`{"SubnetIds":[]}`},
-		"there is no VPC here: what a function reaches is what lambda.network and egress.allow of the configuration say"},
+		"there is no VPC here: what a function reaches is what lambda.network and egress.allow of the " +
+			"configuration say"},
 	{"FileSystemConfigs", []string{`[]`}, "file systems are not served here: bring the files in the package, " +
 		"or read them as objects"},
 	{"ImageConfig", []string{`{}`}, "container images are not served here: send a zip"},

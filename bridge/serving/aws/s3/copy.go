@@ -57,7 +57,8 @@ func (a *api) copyObject(r *wire.Request) (*wire.Reply, error) {
 	replace := strings.EqualFold(r.Header.Get("X-Amz-Metadata-Directive"), "REPLACE")
 	if from == bucket+"/"+key && !replace {
 		return nil, invalidRequest("This copy request is illegal because it is trying to copy an object to itself " +
-			"without changing the object's metadata, storage class, website redirect location or encryption attributes.")
+			"without changing the object's metadata, storage class, website redirect location or encryption " +
+			"attributes.")
 	}
 	given, err := attributes(r.Header)
 	if err != nil {

@@ -130,7 +130,8 @@ func (a *api) uploadPartCopy(r *wire.Request) (*wire.Reply, error) {
 			return nil, err
 		}
 		if _, last, _ := strings.Cut(text, "-"); part == nil || strconv.FormatInt(part.from+part.n-1, 10) != last {
-			return nil, invalid("The x-amz-copy-source-range value must be of the form bytes=first-last where first and "+
+			return nil, invalid("The x-amz-copy-source-range value must be of the form bytes=first-last where "+
+				"first and "+
 				"last are the zero-based offsets of the first and last bytes to copy, of %d", o.Size)
 		}
 	}

@@ -101,7 +101,8 @@ func channels(o *Options) func(ctx context.Context, d *action.Delivery) error {
 			return err
 		}
 		if c.BaseEndpoint == nil {
-			return action.Permanent(fmt.Errorf("no endpoint: IoT Analytics has ended; say which service takes its place"))
+			return action.Permanent(fmt.Errorf("no endpoint: IoT Analytics has ended; say which service takes " +
+				"its place"))
 		}
 		errs, ds := make([]error, 1), deliveries{d}
 		parts := known.split(ds, errs, func(d *action.Delivery) ([]part, error) {

@@ -212,7 +212,8 @@ func mayFollow(old, next *firehose.Config) error {
 	case search(old) != search(next) || search(old) && old.Kind != next.Kind:
 		return errorf(InvalidArgument, "A destination cannot change to or from a search service.")
 	case (old.Partitioning == nil) != (next.Partitioning == nil):
-		return errorf(InvalidArgument, "Dynamic partitioning is switched on when a delivery stream is made, or not at all.")
+		return errorf(InvalidArgument, "Dynamic partitioning is switched on when a delivery stream is made, or "+
+			"not at all.")
 	case old.SourceBackup != nil && next.SourceBackup == nil && old.Kind == next.Kind:
 		return errorf(InvalidArgument, "S3BackupMode cannot be switched off.")
 	case old.BackupAll != next.BackupAll && old.Kind == next.Kind:

@@ -116,7 +116,8 @@ func read(doc []byte, batch []Record) ([]Result, *failure) {
 			return nil, &failure{code: codeUnknown, message: fmt.Sprintf("A record was returned with the ID %.100q, "+
 				"which was not sent.", r.RecordID)}
 		case seen[i]:
-			return nil, &failure{code: codeDuplicate, message: "Multiple records were returned with the same record ID."}
+			return nil, &failure{code: codeDuplicate, message: "Multiple records were returned with the same " +
+				"record ID."}
 		}
 		seen[i] = true
 		var why *failure

@@ -89,7 +89,8 @@ const magic = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 // answer is what the client gets, less than 1024 bytes.
 func (h *Handshake) answer() []byte {
 	sum := sha1.Sum([]byte(h.key + magic))
-	return fmt.Appendf(nil, "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: %s\r\nsec-websocket-protocol: %s\r\n\r\n",
+	return fmt.Appendf(nil, "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"+
+		"sec-websocket-accept: %s\r\nsec-websocket-protocol: %s\r\n\r\n",
 		base64.StdEncoding.EncodeToString(sum[:]), h.Protocol)
 }
 
