@@ -75,8 +75,7 @@ type Agent struct {
 	shadow  *shadowdevice.Device // nil: no shadow
 	sockets []net.Listener
 
-	writes   writeCounter
-	appended uint64 // of the spool, at the start
+	writes writeCounter
 
 	inventory *inventory
 	feed      feed
@@ -157,9 +156,7 @@ func (a *Agent) openSpool() (err error) {
 		MaxLoss: time.Duration(c.MaxLoss), Written: a.writes.written, Boot: a.boot, Clock: a.stamp, Log: a.log,
 		Salvaged: func(id [16]byte, s spool.Salvage) { a.inventory.salvaged(path, id, s) }})
 	if err == nil {
-		st := a.spool.Stats()
-		a.appended = st.Appended
-		a.inventory.spool(path, st)
+		a.inventory.spool(path, a.spool.Stats())
 	}
 	return err
 }
@@ -175,13 +172,13 @@ func (a *Agent) openClock() {
 	a.queue = &timedQueue{spool: a.spool, clock: a.clock, wait: time.Duration(a.cfg.Clock.Wait)}
 }
 
-// openShadow opens the shadow and its file. Without room on the disk there is none:
-// readings matter more, and the spool holds them in memory.
+// openShadow opens the shadow and its file. Without room on the disk, or where it can't
+// be written, there is none: readings matter more, and the spool holds them in memory.
 func (a *Agent) openShadow() (err error) {
 	c, path := &a.cfg.Shadow, filepath.Join(a.cfg.DataDir, "shadow.db")
 	a.store, err = boltstore.Open(path, boltstore.Options{SetAside: true, Log: a.log})
-	if errors.Is(err, syscall.ENOSPC) {
-		a.log.Error("the disk has no room for the shadow's file: the agent works without a shadow until it is started again",
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EROFS) {
+		a.log.Error("the shadow's file cannot be written: the agent works without a shadow until it is started again",
 			"path", path, "err", err)
 		return nil
 	}
@@ -213,6 +210,11 @@ func (a *Agent) listen() error {
 			continue
 		}
 		l, err := health.Listen(path)
+		if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC) {
+			a.log.Error("the disk has no place for a socket: there is none until the agent is started again", "path", path,
+				"err", err)
+			continue
+		}
 		if err != nil {
 			return err
 		}

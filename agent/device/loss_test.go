@@ -180,6 +180,66 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// A file system that is read-only at the start, as Linux makes one that has an error: the
+// agent reads its sensors, says that it cannot write, and does when it can.
+func TestReadOnlyDisk(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Spool.FlushEvery = config.Duration(20 * time.Millisecond)
+	cfg.DataDir = filepath.Join(cfg.DataDir, "card")
+	if err := os.Mkdir(cfg.DataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Socket = filepath.Join(cfg.DataDir, "agent.sock")
+	if err := unix.Mount("tidemill-test", cfg.DataDir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Skipf("no file system can be mounted here: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(cfg.DataDir, unix.MNT_DETACH) })
+	for _, round := range []string{"without a spool", "with one"} {
+		if err := unix.Mount("", cfg.DataDir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+			t.Fatal(err)
+		}
+		log := &lockedLog{}
+		deps := away(log)
+		deps.NoSocket = false
+		a, err := New(cfg, deps)
+		if err != nil {
+			t.Fatal(round, err)
+		}
+		stop := start(t, a)
+		await.True(t, "readings at risk", func() bool { return a.Status().Spool.Unflushed > 20 })
+		st := a.Status()
+		if f := st.Spool.Failing; f == nil || !strings.Contains(f.Error, "read-only") || st.Loss.Bound != 0 ||
+			st.Loss.Seconds <= 0 || st.Shadow != nil {
+			t.Errorf("%s: %+v, %+v", round, st.Spool.Failing, st.Loss)
+		}
+		if err := unix.Mount("", cfg.DataDir, "", unix.MS_REMOUNT, ""); err != nil {
+			t.Fatal(err)
+		}
+		await.True(t, "written again", func() bool {
+			st := a.Status()
+			return st.Spool.Failing == nil && st.Spool.Readings > 20
+		})
+		before := a.Status().Spool.Readings
+		await.True(t, "and on", func() bool { return a.Status().Spool.Readings > before })
+		stop()
+		sp := a.spool.Stats()
+		var taken uint64
+		for _, s := range a.Status().Sensors {
+			taken += s.Readings
+		}
+		if sp.Stored != taken || sp.Refused != 0 || len(a.Status().Losses) > 0 {
+			t.Errorf("%s: %d readings of %d are on the disk, %d refused; %+v", round, sp.Stored, taken, sp.Refused,
+				a.Status().Losses)
+		}
+		for text, want := range map[string]int{"readings cannot be written": 1, "readings are written again": 1,
+			"works without a shadow": 1, "no place for a socket": 1} {
+			if n := strings.Count(log.String(), text); n != want {
+				t.Errorf("%s: %q is %d times in the log:\n%s", round, text, n, log)
+			}
+		}
+	}
+}
+
 // A damaged spool on a disk without room for a salvage is no loss, not yet: what
 // could be saved is told when there is room.
 func TestDamagedSpoolWaitsForRoom(t *testing.T) {

@@ -86,3 +86,33 @@ func TestHeldBusAtStart(t *testing.T) {
 		t.Errorf("the bus was clocked %d times, counted %d", n, a.named("hall").Recovered)
 	}
 }
+
+// A bus that is not there when the device boots, as before a driver is loaded, is said to
+// be missing; the other sensors work, and it is taken when it comes.
+func TestMissingBusAtStart(t *testing.T) {
+	c := newCloud(t, `{}`)
+	cfg, b := testConfig(t), sim.New(sim.Options{})
+	const late = "/dev/i2c-9"
+	cfg.Sensors = append(cfg.Sensors, config.Sensor{Name: "late", Driver: "ads1115", Every: cfg.Sensors[0].Every,
+		Timeout: cfg.Sensors[0].Timeout, Options: map[string]any{"bus": late}})
+	d := c.deps(b)
+	d.NoSocket = true
+	a, err := New(cfg, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, a)
+	defer stop()
+	c.until("the bus to be missed", func() bool { return a.named("late").Error != "" })
+	c.until("the others to be read", func() bool { return a.named("hall").Readings > 2 })
+	if st := a.named("late"); st.Readings != 0 || st.State == "ok" {
+		t.Errorf("%+v", st)
+	}
+	bus := sim.NewBus(late)
+	bus.Attach(0x48, sim.NewADS1115())
+	b.Add(bus)
+	c.until("the bus to be taken", func() bool {
+		st := a.named("late")
+		return st.Readings > 2 && st.State == "ok" && st.Error == ""
+	})
+}

@@ -120,8 +120,7 @@ func (a *Agent) Status() Status {
 	}
 	now := time.Now()
 	st.Loss = lossStatus(&sp, now)
-	st.Writes = a.writes.status(now, sp.Appended-min(a.appended, sp.Appended), cfg.Card.Cycles,
-		int64(cfg.Spool.MaxWrites))
+	st.Writes = a.writes.status(now, sp.Stored, cfg.Card.Cycles, int64(cfg.Spool.MaxWrites))
 	var kernel telemetry.Clock
 	st.Time, kernel = a.timeStatus(sp.Batches)
 	if st.Clock = "unsynced"; kernel == telemetry.ClockSynced {

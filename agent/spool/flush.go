@@ -132,6 +132,7 @@ func (s *Spool) note(err error) {
 // apply takes over what f has committed. flushing and mu are held.
 func (s *Spool) apply(f *flush) {
 	added := f.st.seq != s.st.seq
+	s.stored += f.st.appended - s.st.appended
 	s.st, s.thin, s.oldest = f.st, f.thin, f.oldest
 	s.flushes++
 	s.refused += f.lost

@@ -116,7 +116,8 @@ func TestModel(t *testing.T) {
 					want.Readings += uint64(len(b))
 				}
 			}
-			got.ID, got.Bytes, got.FileBytes, got.Oldest, got.Loss = want.ID, 0, 0, want.Oldest, want.Loss
+			got.ID, got.Bytes, got.FileBytes, got.Oldest = want.ID, 0, 0, want.Oldest
+			got.Loss, got.Stored = want.Loss, want.Stored
 			if got != want {
 				t.Fatalf("op %d: %+v, want %+v", i, got, want)
 			}

@@ -198,6 +198,7 @@ type Stats struct {
 	// Since Open.
 	Refused  uint64   // readings that Append did not take, or that could not be encoded
 	Flushes  uint64   // commits
+	Stored   uint64   // readings made durable
 	Corrupt  uint64   // batches dropped for a bad checksum
 	SetAside uint64   // damaged files set aside
 	Salvage  *Salvage // what became of the last of them; nil for none
@@ -242,6 +243,7 @@ func (s *Spool) Stats() Stats {
 	out.Thinned, out.Loss = s.thin.thinned, s.loss
 	out.Loss.Every = s.every
 	out.Refused, out.Flushes, out.Corrupt, out.SetAside = s.refused, s.flushes, s.corrupt, s.setAside.Load()
+	out.Stored = s.stored
 	out.Unflushed, out.Salvage = s.pending, s.salvaged.Load()
 	if f := s.failure; f != nil {
 		out.Failure = &Failure{Since: f.since, Error: f.err, Refused: s.refused - f.refused}

@@ -35,6 +35,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -195,6 +196,7 @@ type Spool struct {
 	failure *failure // of the last flush; nil: it succeeded
 	closed  bool
 	flushes uint64
+	stored  uint64 // readings written since Open
 	refused uint64
 	corrupt uint64
 
@@ -221,8 +223,8 @@ type departure struct {
 
 // Open opens or makes the spool file at path, mode 0600; its directory must
 // exist. A damaged file is set aside, and what can be read of it is kept; where
-// that has no room the file stays as it is, Stats has a Failure, and each flush
-// looks whether there is room now. Errors are those of Options, of the file
+// that has no room, or the disk is read-only, full or fails, the file stays as it
+// is, Stats has a Failure, and each flush looks whether that is over. Errors are those of Options, of the file
 // system, and errLocked when another process has the file, after a second.
 // Open reads all that the file holds; it starts no goroutine.
 func Open(path string, o Options) (*Spool, error) {
@@ -241,7 +243,7 @@ func Open(path string, o Options) (*Spool, error) {
 		retime:  make(chan struct{}, 1),
 	}
 	file, err := s.open(state{}, nil)
-	if s.waits != nil {
+	if s.waits != nil || mayHeal(err) {
 		s.note(err)
 		return s, nil
 	}
@@ -250,6 +252,17 @@ func Open(path string, o Options) (*Spool, error) {
 	}
 	s.db, s.st, s.thin, s.oldest = file.db, file.st, file.thin, file.oldest
 	return s, nil
+}
+
+// mayHeal says whether an error is the disk's and may pass: it is read-only (as Linux
+// makes a file system that has an error), full or does not answer.
+func mayHeal(err error) bool {
+	for _, e := range []error{syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // opened is a file that is open, and what it says of itself.
