@@ -107,8 +107,8 @@ func senML(payload []byte, publish func(string, []byte) error) error {
 // noTime is a device that knows the time: it asks nobody.
 type noTime struct{}
 
-func (noTime) Ask(bool) ([]byte, time.Duration) { return nil, 24 * time.Hour }
-func (noTime) Answer([]byte)                    {}
+func (noTime) Ask(bool) ([]byte, time.Duration)    { return nil, 24 * time.Hour }
+func (noTime) Answer([]byte, time.Time, time.Time) {}
 
 // A wireLink is an uplink that reaches a bridge through a link that counts.
 type wireLink struct {
