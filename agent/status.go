@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/budget"
 	"github.com/tidemill/tidemill/agent/device"
 	"github.com/tidemill/tidemill/agent/health"
 )
@@ -83,6 +84,9 @@ func printStatus(c *call, st *device.Status) error {
 	if l.Error != "" {
 		line("last error", "%s, %s: %s", since(l.ErrorAt), l.ErrorKind, l.Error)
 	}
+	if b := st.Budget; b != nil {
+		printBudget(line, b)
+	}
 	printSpool(line, st)
 	for _, loss := range st.Losses {
 		line("LOST", "%s, %s %s", stamp(loss.At), loss.File, loss.Text)
@@ -108,6 +112,21 @@ func printStatus(c *call, st *device.Status) error {
 	}
 	printSensors(w, st.Sensors)
 	return w.Flush()
+}
+
+// printBudget says what the link has taken of the month's bytes.
+func printBudget(line lineWriter, b *device.BudgetStatus) {
+	name, text := "budget", ""
+	if b.Level != budget.Plenty {
+		name, text = "BUDGET", ", flushed each "+time.Duration(b.Flush*float64(time.Second)).String()
+	}
+	if b.Waits {
+		text += ", batches wait for the next month"
+	}
+	line(name, "%.1f MB of %.1f MB used: %s%s", float64(b.Used)/1e6, float64(b.Monthly)/1e6, b.Level, text)
+	if b.Forecast > 0 {
+		line("", "%.1f MB by %s if it goes on so", float64(b.Forecast)/1e6, stamp(b.Ends))
+	}
 }
 
 // printTime says what the agent knows of the time. "known" is what readings are good

@@ -97,6 +97,15 @@ func (h *Health) check(f *findings, socket string) {
 	}
 }
 
+func (b *Budget) check(f *findings) {
+	if b.Monthly != 0 && b.Monthly < 1e6 {
+		f.bad("budget.monthly", int64(b.Monthly), "0 for none, or at least 1 MB")
+	}
+	if b.Day < 1 || b.Day > 28 {
+		f.bad("budget.day", b.Day, "1 to 28")
+	}
+}
+
 // check returns what is wrong with the values. Keys that already have an
 // error in before are left alone.
 func (c *Config) check(before []error, options func(string, map[string]any) []error) []error {
@@ -114,6 +123,7 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 	c.Uplink.checkSecurity(f.text, f.bad)
 	c.Provision.check(f)
 	c.Board.check(f)
+	c.Budget.check(f)
 	f.socket("socket", c.Socket)
 	c.Health.check(f, c.Socket)
 	for _, t := range []struct {
@@ -125,6 +135,7 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		{"board.kind", c.Board.Kind, []string{"linux", "sim"}},
 		{"uplink.format", c.Uplink.Format, []string{"batch", "json"}},
 		{"spool.overflow", c.Spool.Overflow, []string{DropOldest, DropNewest, RefuseNew, ThinOut}},
+		{"budget.used", c.Budget.Used, []string{budgetSends, BudgetWaits}},
 		{"shadow.desired_wins", c.Shadow.Desired, []string{"cloud", "device"}},
 		{"shadow.reported_wins", c.Shadow.Reported, []string{"device", "cloud"}},
 	} {
@@ -144,6 +155,7 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		{"uplink.drain", c.Uplink.Drain, 0, 60 * sec},
 		{"spool.flush_every", c.Spool.FlushEvery, 10 * ms, hour},
 		{"spool.max_loss", c.Spool.MaxLoss, sec, day},
+		{"budget.flush_every", c.Budget.FlushEvery, sec, hour},
 		{"spool.max_age", c.Spool.MaxAge, 0, 10 * 365 * day},
 		{"clock.wait", c.Clock.Wait, 0, 365 * day},
 		{"clock.cert_window", c.Clock.CertWindow, hour, 100 * 365 * day},

@@ -37,6 +37,7 @@ type Config struct {
 	Log    Log    `toml:"log"`
 	Board  Board  `toml:"board"`
 	Uplink Uplink `toml:"uplink"`
+	Budget Budget `toml:"budget"`
 	Spool  Spool  `toml:"spool"`
 	Card   Card   `toml:"card"`
 	Clock  Clock  `toml:"clock"`
@@ -123,6 +124,20 @@ const (
 	ThinOut    = "thin-out"   // every second reading of the oldest
 )
 
+// Budget says how many bytes the uplink's connections may take in a month.
+type Budget struct {
+	Monthly    Size     `toml:"monthly"`     // 0: there is no budget
+	Day        int64    `toml:"day"`         // of the month on which it begins
+	FlushEvery Duration `toml:"flush_every"` // of the spool, while what is left does not suffice
+	Used       string   `toml:"used"`        // what batches do when nothing is left: see the constants below
+}
+
+// The values of Budget.Used.
+const (
+	budgetSends = "send"
+	BudgetWaits = "wait"
+)
+
 // Clock says what is done while the time is not known.
 type Clock struct {
 	Wait       Duration `toml:"wait"`        // before readings of an unknown time are sent as such
@@ -177,6 +192,7 @@ func Default() Config {
 			BackoffMin: sec(1), BackoffMax: sec(120), StableAfter: sec(60), Drain: sec(5)},
 		Spool:  Spool{FlushEvery: sec(5), MaxBytes: 64 << 20, Overflow: DropOldest, MaxLoss: sec(600)},
 		Card:   Card{Cycles: 1000},
+		Budget: Budget{Day: 1, FlushEvery: sec(300), Used: budgetSends},
 		Clock:  Clock{Wait: sec(30), CertWindow: 3 * 365 * day},
 		Shadow: Shadow{Enabled: true, ReportEvery: sec(1), Desired: "cloud", Reported: "device"},
 

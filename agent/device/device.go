@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/budget"
 	"github.com/tidemill/tidemill/agent/clock"
 	"github.com/tidemill/tidemill/agent/clock/kernel"
 	"github.com/tidemill/tidemill/agent/config"
@@ -70,6 +71,7 @@ type Agent struct {
 	spool   *spool.Spool
 	clock   *clock.Clock
 	queue   *timedQueue
+	meter   *budget.Meter
 	uplink  *uplink.Uplink
 	store   *boltstore.Store     // nil: no shadow
 	shadow  *shadowdevice.Device // nil: no shadow
@@ -126,6 +128,7 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 		return a, err
 	}
 	a.openClock()
+	a.openBudget()
 	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: newSink(a.spool, a.clock, &a.feed),
 		Changed: func(string) { a.poke() }, Kind: sensor.KindOf, Recover: a.freeBus, Log: a.log})
 	var peer uplink.Peer
@@ -253,7 +256,7 @@ func (a *Agent) open(ctx context.Context, s sampler.Spec) (hal.Sensor, error) {
 func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Options {
 	u := cfg.Uplink
 	o := uplink.Options{
-		Endpoint: u.Endpoint, ServerName: u.ServerName, ClientID: u.ClientID, TLS: a.deps.TLS, Dial: a.deps.Dial,
+		Endpoint: u.Endpoint, ServerName: u.ServerName, ClientID: u.ClientID, TLS: a.deps.TLS, Dial: a.dial(),
 		Topic: telemetry.Topic, NoticeTopic: telemetry.RefusedTopic, Notice: a.refusals.notice,
 		TimeTopic: telemetry.TimeTopic, TimeAnswerTopic: telemetry.TimeAnswerTopic, Time: a.clock,
 		Plain: telemetry.Plain, Retry: a.clock.Refused,
@@ -415,6 +418,7 @@ func (a *Agent) parts() []*part {
 		{name: "sampler", run: a.sampler.Run},
 		{name: "spool", run: a.spool.Run},
 		{name: "uplink", run: a.uplink.Run},
+		{name: "budget", run: a.keepBudget},
 	}
 	if a.shadow != nil {
 		all = append(all, &part{name: "report", run: a.report}, &part{name: "shadow", run: a.shadow.Run},
@@ -442,13 +446,13 @@ func (a *Agent) Reload(cfg config.Config) (restart []string) {
 	if a.deps.Level != nil {
 		_ = a.deps.Level.UnmarshalText([]byte(cfg.Log.Level)) // checked by package config
 	}
-	a.spool.SetFlushEvery(time.Duration(cfg.Spool.FlushEvery))
 	keep := old
 	keep.Log.Level, keep.Spool.FlushEvery, keep.Sensors = cfg.Log.Level, cfg.Spool.FlushEvery, cfg.Sensors
 	keep.Remote = cfg.Remote
 	a.mu.Lock()
 	a.cfg = keep
 	a.mu.Unlock()
+	a.spool.SetFlushEvery(a.flushEvery())
 	a.sampler.Set(a.specs(cfg))
 	a.hold()
 	a.poke()

@@ -20,6 +20,7 @@ type Status struct {
 	Clock   string         `json:"clock"` // the system's: synced, unsynced
 	Time    TimeStatus     `json:"time"`
 	Link    LinkStatus     `json:"link"`
+	Budget  *BudgetStatus  `json:"budget,omitempty"` // nil: there is none
 	Spool   SpoolStatus    `json:"spool"`
 	Loss    LossStatus     `json:"power_cut"`
 	Writes  WriteStatus    `json:"writes"`
@@ -47,6 +48,9 @@ type LinkStatus struct {
 	Damaged   uint64       `json:"batches_damaged"`
 	Inflight  int          `json:"inflight"`
 	KeepAlive float64      `json:"keepalive_seconds"` // of silence until a ping
+
+	BytesSent     int64 `json:"bytes_sent"` // since the start, TLS included
+	BytesReceived int64 `json:"bytes_received"`
 }
 
 // SpoolStatus is the spool's part.
@@ -101,13 +105,15 @@ type RefusedStatus struct {
 // Status may be called from any goroutine until Run returns.
 func (a *Agent) Status() Status {
 	cfg := a.config()
-	u, sp := a.uplink.Status(), a.spool.Stats()
+	u, sp, bytes := a.uplink.Status(), a.spool.Stats(), a.meter.Status()
 	st := Status{
 		Version: a.deps.Version, Thing: cfg.Thing, Boot: hex.EncodeToString(a.boot[:]), Started: a.started,
 		Link: LinkStatus{State: u.State, Since: u.Since, Endpoint: u.Endpoint, ErrorKind: u.ErrorKind, Error: u.Error,
 			ErrorAt: u.ErrorAt,
 			LastAck: u.LastAck, Attempts: u.Attempts, Connects: u.Connects, Sent: u.Sent, Acked: u.Acked,
-			Damaged: u.Damaged, Inflight: u.Inflight, KeepAlive: u.KeepAlive.Seconds()},
+			Damaged: u.Damaged, Inflight: u.Inflight, KeepAlive: u.KeepAlive.Seconds(),
+			BytesSent: bytes.Up, BytesReceived: bytes.Down},
+		Budget: a.budgetStatus(&cfg, &bytes),
 		Spool: SpoolStatus{Batches: sp.Batches, Readings: sp.Readings, Bytes: sp.Bytes, Oldest: sp.Oldest,
 			Unflushed: sp.Unflushed,
 			Appended:  sp.Appended, Acked: sp.Acked, Dropped: sp.Dropped, Thinned: sp.Thinned,
@@ -164,6 +170,7 @@ func (a *Agent) metrics(m *health.Metrics) {
 		float64(st.Link.Inflight))
 	m.One("tidemill_agent_keepalive_seconds", "gauge", "How long the link may be silent until a ping.",
 		st.Link.KeepAlive)
+	budgetMetrics(m, &st)
 	m.One("tidemill_agent_spool_batches", "gauge", "Batches waiting in the spool.", float64(st.Spool.Batches))
 	m.One("tidemill_agent_spool_readings", "gauge", "Readings in the waiting batches.", float64(st.Spool.Readings))
 	m.One("tidemill_agent_spool_bytes", "gauge", "Bytes of the waiting batches.", float64(st.Spool.Bytes))

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/budget"
 	"github.com/tidemill/tidemill/agent/clock"
 	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/health"
@@ -82,6 +83,7 @@ type timedQueue struct {
 	spool *spool.Spool
 	clock *clock.Clock
 	wait  time.Duration
+	meter *budget.Meter // nil: batches are sent whatever is left of the budget
 
 	mu      sync.Mutex
 	until   time.Time // when waiting ends; zero: there was no connection yet
@@ -96,6 +98,9 @@ func (q *timedQueue) Next(ctx context.Context, after uint64) (seq uint64, payloa
 	}
 	until := q.until
 	q.mu.Unlock()
+	if err := affordable(ctx, q.meter); err != nil {
+		return 0, nil, err
+	}
 	seq, payload, err = q.spool.Next(ctx, after)
 	if err != nil {
 		return seq, payload, err

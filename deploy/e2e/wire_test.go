@@ -35,7 +35,8 @@ type wireForm struct {
 var wireForms = []wireForm{{"batch", nil}, {"JSON", eachReading(func(s *telemetry.Series, k int) []byte {
 	return s.AppendJSON(nil, k, telemetry.Doubt{})
 })}, {"SenML", senML}, {"Telegraf", eachReading(func(s *telemetry.Series, k int) []byte {
-	fields, _ := strings.CutPrefix(string(s.AppendJSON(nil, k, telemetry.Doubt{})), fmt.Sprintf(`{"ts":%d,`, s.Times[k]))
+	row := string(s.AppendJSON(nil, k, telemetry.Doubt{}))
+	fields, _ := strings.CutPrefix(row, fmt.Sprintf(`{"ts":%d,`, s.Times[k]))
 	return fmt.Appendf(nil, `{"fields":{%s,"name":%q,"tags":{"host":"wire"},"timestamp":%d}`, fields, s.Sensor,
 		s.Times[k]/1000)
 })}}

@@ -94,7 +94,8 @@ func meterTrace(put func(wireReading)) {
 			if r.IntN(60) == 0 {
 				load[k] = 50 + 2000*r.Float64()
 			}
-			volt, watt := 230+1.5*math.Sin(float64(i)/40+float64(k))+0.2*r.NormFloat64(), load[k]*(1+0.002*r.NormFloat64())
+			volt := 230 + 1.5*math.Sin(float64(i)/40+float64(k)) + 0.2*r.NormFloat64()
+			watt := load[k] * (1 + 0.002*r.NormFloat64())
 			energy += watt / 360e3
 			values = append(values, step(volt, 10), step(watt/volt/0.95, 1000), step(watt, 10))
 		}
@@ -127,8 +128,10 @@ func hostTrace(put func(wireReading)) {
 		free, in, out = free+page*(r.Int64N(41)-20), in+60*r.Int64N(40), out+60*r.Int64N(30)
 		room -= page * (1 + r.Int64N(3))
 		load = 0.85*load + 0.03*r.Float64()
-		put(wireReading{"host", chs, at, []telemetry.Value{step(48.3+0.5*r.NormFloat64(), 10), step(0.4+r.ExpFloat64(), 10),
-			step(load, 100), telemetry.IntValue(memory - free), telemetry.IntValue(free), telemetry.IntValue(disk - room),
-			telemetry.IntValue(room), telemetry.IntValue(in), telemetry.IntValue(out), step(3600+float64(at)/1000, 100)}})
+		put(wireReading{"host", chs, at, []telemetry.Value{
+			step(48.3+0.5*r.NormFloat64(), 10), step(0.4+r.ExpFloat64(), 10), step(load, 100),
+			telemetry.IntValue(memory - free), telemetry.IntValue(free),
+			telemetry.IntValue(disk - room), telemetry.IntValue(room),
+			telemetry.IntValue(in), telemetry.IntValue(out), step(3600+float64(at)/1000, 100)}})
 	}
 }
