@@ -104,6 +104,8 @@ func (b *Budget) check(f *findings) {
 	if b.Day < 1 || b.Day > 28 {
 		f.bad("budget.day", b.Day, "1 to 28")
 	}
+	f.span("budget.flush_every", b.FlushEvery, sec, hour)
+	f.text("budget.used", b.Used, budgetSends, BudgetWaits)
 }
 
 // check returns what is wrong with the values. Keys that already have an
@@ -135,7 +137,6 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		{"board.kind", c.Board.Kind, []string{"linux", "sim"}},
 		{"uplink.format", c.Uplink.Format, []string{"batch", "json"}},
 		{"spool.overflow", c.Spool.Overflow, []string{DropOldest, DropNewest, RefuseNew, ThinOut}},
-		{"budget.used", c.Budget.Used, []string{budgetSends, BudgetWaits}},
 		{"shadow.desired_wins", c.Shadow.Desired, []string{"cloud", "device"}},
 		{"shadow.reported_wins", c.Shadow.Reported, []string{"device", "cloud"}},
 	} {
@@ -146,7 +147,6 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		got, low, high Duration
 	}{
 		{"uplink.keepalive", c.Uplink.KeepAlive, 5 * sec, 1200 * sec},
-		{"uplink.keepalive_max", c.Uplink.KeepAliveMax, 0, 1200 * sec},
 		{"uplink.connect_timeout", c.Uplink.ConnectTimeout, sec, 300 * sec},
 		{"uplink.ack_timeout", c.Uplink.AckTimeout, sec, hour},
 		{"uplink.backoff_min", c.Uplink.BackoffMin, ms, hour},
@@ -155,7 +155,6 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		{"uplink.drain", c.Uplink.Drain, 0, 60 * sec},
 		{"spool.flush_every", c.Spool.FlushEvery, 10 * ms, hour},
 		{"spool.max_loss", c.Spool.MaxLoss, sec, day},
-		{"budget.flush_every", c.Budget.FlushEvery, sec, hour},
 		{"spool.max_age", c.Spool.MaxAge, 0, 10 * 365 * day},
 		{"clock.wait", c.Clock.Wait, 0, 365 * day},
 		{"clock.cert_window", c.Clock.CertWindow, hour, 100 * 365 * day},
@@ -207,6 +206,7 @@ func (u *Uplink) check(f *findings) {
 		f.bad("uplink.endpoint", strconv.Quote(u.Endpoint), "a port from 1 to 65535")
 	}
 	f.clientID("uplink.client_id", u.ClientID)
+	f.span("uplink.keepalive_max", u.KeepAliveMax, 0, 1200*sec)
 	if u.Inflight < 1 || u.Inflight > 100 {
 		f.bad("uplink.inflight", u.Inflight, "1 to 100")
 	}

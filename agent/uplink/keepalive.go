@@ -74,7 +74,7 @@ func (s *stretch) lost(silence time.Duration) {
 // most the MQTT client does that itself.
 func (s *session) ping(ctx context.Context) {
 	u, l := s.u, s.link
-	for {
+	for u.stretch.most > u.stretch.least {
 		gap := u.stretch.now()
 		wait := gap - l.silent()
 		if gap == u.stretch.most {

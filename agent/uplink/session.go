@@ -260,9 +260,7 @@ func (s *session) serve(ctx context.Context) error {
 
 	var asks sync.WaitGroup
 	asks.Go(func() { s.askTime(drain) })
-	if u.stretch.most > u.stretch.least {
-		asks.Go(func() { s.ping(drain) })
-	}
+	asks.Go(func() { s.ping(drain) })
 	err := s.settle(drain, window)
 	if err != errDrained {
 		l.fail(err)
