@@ -13,7 +13,7 @@ PREFIX      ?= /usr/local
 # Of the gate: no look-up of the network holds it for longer.
 NETWORK     ?= 180
 
-.PHONY: help build cross install demo check test nightly arm qemu fleet lint licences vuln sbom bench fuzz torture clean
+.PHONY: help build cross deb install demo check test nightly arm qemu fleet lint licences vuln sbom bench fuzz torture clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,12 @@ build: ## bin/tidemill-agent and bin/tidemill-bridge, static
 cross: ## the agent for arm64 and ARMv6, with sizes
 	@mkdir -p bin
 	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tidemill-agent-linux-arm64 ./agent
-	GOOS=linux GOARCH=arm GOARM=6 CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS) -R 4096' -o bin/tidemill-agent-linux-armv6 ./agent
+	GOOS=linux GOARCH=arm GOARM=6 CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS) -R 16384' -o bin/tidemill-agent-linux-armv6 ./agent
 	@stat -c '%s bytes  %n' bin/tidemill-agent-linux-arm64 bin/tidemill-agent-linux-armv6
+	@test $$(stat -c %s bin/tidemill-agent-linux-armv6) -le 11000000 || { echo 'the agent for ARMv6 is above 11 MB'; exit 1; }
+
+deb: ## bin/*.deb: both programs for arm64, armhf (ARMv6) and amd64; ARCH=armhf for one
+	@go run ./deploy/packaging -version '$(VERSION)' -arch '$(or $(ARCH),arm64,armhf,amd64)' -out bin
 
 # What make cross has built is for the kits of devices. A unit starts the programs of this PREFIX.
 install: ## programs and units below PREFIX (/usr/local), with DESTDIR before it

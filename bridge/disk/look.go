@@ -18,7 +18,8 @@ func Free(dir string) (free, size int64, err error) {
 	for {
 		err := unix.Statfs(dir, &st)
 		if err == nil || !errors.Is(err, unix.EINTR) {
-			return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, err
+			block := int64(st.Bsize) // an int32 on 32-bit processors
+			return int64(st.Bavail) * block, int64(st.Blocks) * block, err
 		}
 	}
 }

@@ -141,12 +141,12 @@ func bad(format string, args ...any) error {
 }
 
 // number reads a parameter of the query, otherwise if it is not given.
-func number(r *wire.Request, name string, otherwise, least, most int) (int, error) {
+func number(r *wire.Request, name string, otherwise, least, most int64) (int64, error) {
 	text := r.Query.Get(name)
 	if text == "" {
 		return otherwise, nil
 	}
-	n, err := strconv.Atoi(text)
+	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < least || n > most {
 		return 0, bad("%s: %.20q, want %d to %d", name, text, least, most)
 	}

@@ -51,7 +51,7 @@ func (p *plane) listRetained(r *wire.Request) (any, error) {
 		Next   string    `json:"nextToken,omitempty"`
 	}{Topics: []summary{}}
 	p.data.Retained.List(string(after), func(m *message.Message, at time.Time) bool {
-		if len(out.Topics) == n {
+		if len(out.Topics) == int(n) {
 			out.Next = base64.RawURLEncoding.EncodeToString([]byte(out.Topics[n-1].Topic))
 			return false
 		}

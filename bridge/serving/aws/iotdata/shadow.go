@@ -75,7 +75,7 @@ func (p *plane) listShadows(r *wire.Request) (any, error) {
 	if p.data.Shadows == nil {
 		return nil, errOtherShadows
 	}
-	names, next, err := p.data.Shadows.List(r.Path("thing"), r.Query.Get("nextToken"), n)
+	names, next, err := p.data.Shadows.List(r.Path("thing"), r.Query.Get("nextToken"), int(n))
 	if err != nil {
 		return nil, err
 	}
