@@ -220,7 +220,7 @@ func TestCheckFiles(t *testing.T) {
 // The sample's sensors have options that their drivers take.
 func TestSampleSensors(t *testing.T) {
 	if _, err := config.Load(config.Source{Path: writeConfig(t, config.Sample),
-		CheckOptions: sensor.Check}); err != nil {
+		CheckOptions: sensor.Check, Place: sensor.Place}); err != nil {
 		t.Error(err)
 	}
 }

@@ -39,7 +39,7 @@ func configSource(c *call) func() config.Source {
 	add("log-level", "log.level", "`level`: debug, info, warn, error")
 	add("log-format", "log.format", "`format`: json, text")
 	return func() config.Source {
-		return config.Source{Path: *path, Lookup: os.LookupEnv, Flags: set, CheckOptions: sensor.Check}
+		return config.Source{Path: *path, Lookup: os.LookupEnv, Flags: set, CheckOptions: sensor.Check, Place: sensor.Place}
 	}
 }
 

@@ -24,7 +24,7 @@ func TestSampleMoreSensors(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.Load(config.Source{Path: path, CheckOptions: sensor.Check})
+	c, err := config.Load(config.Source{Path: path, CheckOptions: sensor.Check, Place: sensor.Place})
 	if err != nil || len(c.Sensors) < 5 {
 		t.Errorf("%d sensors, %v", len(c.Sensors), err)
 	}

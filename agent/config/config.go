@@ -211,6 +211,9 @@ type Source struct {
 	// CheckOptions returns what is wrong with a driver's options, each error
 	// beginning with its key; nil checks nothing.
 	CheckOptions func(driver string, opts map[string]any) []error
+	// Place says on which I2C bus, "" for the first, and at which address a sensor is;
+	// nil knows none.
+	Place func(driver string, opts map[string]any) (bus string, address int64, ok bool)
 }
 
 // Load reads and checks a configuration. All that is wrong is in the error,
@@ -296,6 +299,7 @@ func (src *Source) below(file map[string]any, c Config, given []byte) Config {
 		var wrong []error
 		tables := under(file, in)
 		with, wrong = src.build(tables)
+		errs = append(errs, overLocal(in["sensor"], file["sensor"], src.Place)...)
 		errs = append(errs, renumber(append(wrong, with.checkRemote(&c)...), tables["sensor"], in["sensor"])...)
 	}
 	if src.RefuseRemote != "" {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,7 +37,7 @@ const (
 )
 
 // remoteKeys are what the bridge may set, beside sensors: never who the device is, where
-// it connects or what is where on its disk.
+// its uplink connects or what is where on its disk. remote_sensor.go has the sensors.
 var remoteKeys = map[string]bool{
 	"log.level":         true,
 	"spool.flush_every": true, "spool.max_bytes": true, "spool.max_age": true, "spool.overflow": true,
@@ -46,21 +45,6 @@ var remoteKeys = map[string]bool{
 	"uplink.keepalive": true, "uplink.inflight": true, "uplink.backoff_max": true, "uplink.drain": true,
 	"shadow.report_every": true,
 }
-
-// localDrivers run programs of the device. Who may set a configuration from afar must not
-// thereby run programs.
-var localDrivers = map[string]bool{"command": true}
-
-// localOptions are options of drivers that name files: a file's content could be sent
-// somewhere. Names of buses, lines and ports are none of them.
-func localOption(name string) bool {
-	return strings.HasSuffix(name, "_file") ||
-		slices.Contains([]string{"root", "path", "dir", "command", "program", "args", "ca", "cert", "key"}, name)
-}
-
-// hardware are the paths that may be named. Opening another can do harm by itself: a
-// watchdog that is opened and closed again restarts the device.
-var hardware = regexp.MustCompile(`^/dev/(i2c-|spidev|tty|serial/by-(id|path)/)[0-9A-Za-z._:-]+$`)
 
 // parseRemote returns the agent's part of a deviceConfiguration in the form of a file's
 // tables, nil if there is none, and all that is wrong with it by itself.
@@ -155,20 +139,7 @@ func remoteDenied(in map[string]any) (errs []error) {
 		deny("sensor", fmt.Sprintf("%d, want at most %d", len(list), maxRemoteList))
 	}
 	for i, sn := range list {
-		at := fmt.Sprintf("sensor[%d].", i)
-		if driver, _ := sn["driver"].(string); localDrivers[driver] {
-			deny(at+"driver", strconv.Quote(driver)+" runs a program, which only the device's own file may")
-		}
-		options, _ := sn["options"].(map[string]any)
-		for _, name := range slices.Sorted(maps.Keys(options)) {
-			path, _ := options[name].(string)
-			switch {
-			case localOption(name):
-				deny(at+"options."+name, "names something on the disk, which only the device's own file may")
-			case strings.HasPrefix(path, "/") && !hardware.MatchString(path):
-				deny(at+"options."+name, strconv.Quote(path)+" is no bus or port")
-			}
-		}
+		errs = append(errs, sensorDenied(fmt.Sprintf("sensor[%d].", i), sn)...)
 	}
 	return errs
 }

@@ -96,18 +96,40 @@ func TestRemoteRefused(t *testing.T) {
 			{"name":"c","driver":"serial","every":"1s","options":{"port":"/dev/watchdog"}},
 			{"name":"d","driver":"serial","every":"1s","options":{"port":"/dev/tty/../watchdog"}},
 			{"name":"e","driver":"serial","every":"1s","options":{"port":"/dev/serial/by-id/usb-x_1:0-port0"}},
-			{"name":"f","driver":"x","every":"1s","options":{"bus":"/dev/i2c-1","device":"/dev/spidev0.0"}}]}}`,
+			{"name":"f","driver":"max31855","every":"1s","options":{"bus":"/dev/i2c-1","device":"/dev/spidev0.0"}}]}}`,
 			[]string{`sensor[0].driver: "command" runs a program`, "sensor[0].options.command: names something",
-				"sensor[1].options.password_file: names", "sensor[1].options.root: names",
+				`sensor[1].driver: "mqtt" connects to a broker`, "sensor[1].options.password_file: names",
+				"sensor[1].options.root: names",
 				`sensor[2].options.port: "/dev/watchdog" is no bus`, `sensor[3].options.port: "/dev/tty/../watchdog" is no`}},
 		{"all at once", `{"agent":{"spool":{"flush_every":5,"max_bytes":"2 GiB"},"nonsense":{"x":1},
 			"uplink":{"backoff_max":"2h","keepalive":"1s","drain":null},
-			"sensor":[{"name":"hall","phase":"20s"},{"name":"new","every":"1ms","driver":"x","options":{"bad":1}}]}}`,
+			"sensor":[{"name":"hall","phase":"20s"},{"name":"new","every":"1ms","driver":"count","options":{"bad":1}}]}}`,
 			[]string{`agent.uplink.drain: "null"`, "nonsense.x: not to be set",
-				`sensor[0].phase: 20s, want less than every`, "sensor[1].every: 1ms, want 10ms", `sensor[1]: "new": bad: unknown option of x`,
+				`sensor[0].phase: 20s, want less than every`, "sensor[1].every: 1ms, want 10ms",
+				`sensor[1]: "new": bad: unknown option of count`,
 				"spool.flush_every: 5, want a duration",
 				"spool.max_bytes: 2147483648, want at most", "uplink.backoff_max: 2h0m0s, want at most 1h",
 				"uplink.keepalive: 1s, want"}},
+		{"relative paths", `{"agent":{"sensor":[
+			{"name":"a","driver":"serial","every":"1s","options":{"port":"dev/watchdog"}},
+			{"name":"b","driver":"modbus","every":"1s","options":{"port":"../dev/watchdog"}},
+			{"name":"c","driver":"modbus","every":"1s","options":{"port":"watchdog"}},
+			{"name":"d","driver":"iio","every":"1s","options":{"device":"../../x"}},
+			{"name":"e","driver":"gpio-in","every":"1s","options":{"line":"pinctrl-rp1:17"}}]}}`,
+			[]string{`sensor[0].options.port: "dev/watchdog" is no`, `sensor[1].options.port: "../dev/watchdog" is no`,
+				`sensor[2].options.port: "watchdog" is no`, `sensor[3].options.device: "../../x" is no`}},
+		{"networks", `{"agent":{"sensor":[
+			{"name":"a","driver":"mqtt","every":"1s","options":{"endpoint":"10.0.0.5:22"}},
+			{"name":"b","driver":"modbus","every":"1s","options":{"endpoint":"10.0.0.5:22"}}]}}`,
+			[]string{`sensor[0].driver: "mqtt" connects`, "sensor[0].options.endpoint: says where it connects",
+				"sensor[1].options.endpoint: says where it connects"}},
+		{"outputs", `{"agent":{"sensor":[
+			{"name":"fan2","driver":"pca9685","every":"1s"},{"name":"p","driver":"pwm","every":"1s"},
+			{"name":"r","driver":"gpio-out","every":"1s"},{"name":"h","driver":"hx711","every":"1s"},
+			{"name":"n","driver":"of-tomorrow","every":"1s"}]}}`,
+			[]string{`sensor[0].driver: "pca9685" sets outputs`, `sensor[1].driver: "pwm" sets`,
+				`sensor[2].driver: "gpio-out" sets`, `sensor[3].driver: "hx711" drives a line`,
+				`sensor[4].driver: "of-tomorrow" is no driver that is known to read`}},
 		{"no object", `{"agent":[1]}`, []string{"agent: [1], want an object"}},
 		{"no object at all", `["agent"]`, []string{"deviceConfiguration: json"}},
 		{"too long", `{"agent":{"log":{"level":"` + strings.Repeat("x", maxRemote) + `"}}}`,
@@ -168,7 +190,7 @@ func TestLocalOptions(t *testing.T) {
 	for _, d := range sensor.Drivers() {
 		for _, o := range d.Options {
 			known[o.Name] = true
-			if telling.MatchString(o.Help) && o.Name != "user" && !localOption(o.Name) {
+			if telling.MatchString(o.Help) && o.Name != "user" && localOption(o.Name) == "" {
 				t.Errorf("%s.%s may be set from afar: %s", d.Name, o.Name, o.Help)
 			}
 		}
@@ -176,6 +198,44 @@ func TestLocalOptions(t *testing.T) {
 	for _, name := range []string{"command", "dir", "root", "path", "ca", "password_file"} {
 		if !known[name] {
 			t.Errorf("no driver has the option %s any more", name)
+		}
+	}
+}
+
+// Each driver is one that a deviceConfiguration may name, or one that it may not.
+func TestRemoteDrivers(t *testing.T) {
+	for _, d := range sensor.Drivers() {
+		if remoteDrivers[d.Name] == (localDrivers[d.Name] != "") {
+			t.Errorf("%s: from afar %v, and the file's alone since it %q", d.Name, remoteDrivers[d.Name],
+				localDrivers[d.Name])
+		}
+	}
+}
+
+// What the file says of its outputs holds: from afar they can be read at other times, and
+// no other driver is where they are.
+func TestRemoteBesideOutputs(t *testing.T) {
+	const fan = "[[sensor]]\nname = \"fan\"\ndriver = \"pca9685\"\nevery = \"10s\"\n" +
+		"[sensor.limits.ch0]\nmax = 0.5\n" +
+		"[[sensor]]\nname = \"relay\"\ndriver = \"gpio-out\"\nevery = \"10s\"\n[sensor.options]\nline = \"GPIO17\"\n"
+	const where = "sensor[0].options: where the file has "
+	for given, want := range map[string]string{
+		`{"name":"fan","average":2,"window":"1m"}`:                                   "",
+		`{"name":"fan","options":{"invert":true}}`:                                   "sensor[0].options: of a sensor",
+		`{"name":"fan","limits":{"ch1":{"max":1}}}`:                                  "sensor[0].limits: of a sensor",
+		`{"name":"fan","safe":{"ch0":0.4}}`:                                          "sensor[0].safe: of a sensor",
+		`{"name":"i","driver":"ina219","every":"1s"}`:                                where + `"fan"`,
+		`{"name":"i","driver":"ina219","every":"1s","options":{"bus":"/dev/i2c-1"}}`: where + `"fan"`,
+		`{"name":"i","driver":"ina219","every":"1s","options":{"address":65}}`:       "",
+		`{"name":"in","driver":"gpio-in","every":"1s","options":{"line":"GPIO17"}}`:  where + `"relay"`,
+		`{"name":"in","driver":"gpio-in","every":"1s","options":{"line":"GPIO18"}}`:  "",
+	} {
+		src := provisioned(t, fan, `{"agent":{"sensor":[`+given+`]}}`)
+		src.CheckOptions, src.Place = sensor.Check, sensor.Place
+		c, err := Load(src)
+		got := strings.Join(c.Remote.Errors, "\n")
+		if err != nil || (want == "") != (c.Remote.State == RemoteApplied) || !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s %q, %v; want %q", given, c.Remote.State, got, err, want)
 		}
 	}
 }

@@ -29,7 +29,7 @@ var modbusDriver = driver{
 		Tables: map[string][]Option{"registers": registerOptions},
 	},
 	set: func(o *options) opener {
-		m := &modbusSensor{line: modbusLine{endpoint: o.text("endpoint", ""), port: o.text("port", "")}}
+		m := &modbusSensor{line: modbusLine{endpoint: o.text("endpoint", ""), port: o.serialPort(false)}}
 		m.line.mode = o.serialMode()
 		_, tcp := o.values["endpoint"]
 		_, rtu := o.values["port"]

@@ -23,7 +23,7 @@ var serialDriver = driver{
 		Tables: map[string][]Option{"channels": channelOptions},
 	},
 	set: func(o *options) opener {
-		s := &serialLines{port: o.required("port"), mode: o.serialMode(), mapping: o.mapping()}
+		s := &serialLines{port: o.serialPort(true), mode: o.serialMode(), mapping: o.mapping()}
 		return s.open
 	},
 }

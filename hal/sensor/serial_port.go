@@ -38,6 +38,20 @@ func (o *options) serialMode() serialMode {
 	return m
 }
 
+// serialPort is the option port, "" if there is none. It is an absolute path: what a
+// relative one leads to hangs on where the agent was started.
+func (o *options) serialPort(required bool) string {
+	read := func(key string) string { return o.text(key, "") }
+	if required {
+		read = o.required
+	}
+	path := read("port")
+	if path != "" && !filepath.IsAbs(path) {
+		o.fail("port", "%q, want an absolute path, such as /dev/ttyUSB0", path)
+	}
+	return path
+}
+
 // serialPorts are the ports in use: two readers of one port would each get some of
 // the bytes.
 var serialPorts = portRegistry{used: map[string]string{}}

@@ -228,7 +228,7 @@ func (d *simulated) configure() (config.Config, error) {
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		return config.Config{}, err
 	}
-	return config.Load(config.Source{Path: path, CheckOptions: sensor.Check})
+	return config.Load(config.Source{Path: path, CheckOptions: sensor.Check, Place: sensor.Place})
 }
 
 // quietly hands on errors alone: what a thousand agents do in the ordinary way fills a log.
