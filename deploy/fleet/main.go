@@ -66,8 +66,9 @@ func (s *settings) add(f *flag.FlagSet) {
 	f.StringVar(&s.Prefix, "prefix", "fleet", "the `beginning` of the things' names")
 	f.Uint64Var(&s.Seed, "seed", 1, "`seed` of weather and faults")
 	f.StringVar(&s.admin, "admin", "", "`path` of the bridge's admin socket, to make things by")
-	f.StringVar(&s.programs, "bridge", "", "start a bridge of the programs in a `folder`, as make build leaves them in bin, with its data in -dir")
-	f.StringVar(&s.claim.Endpoint, "endpoint", "", "`host:port` of the bridge's MQTT (default: what the admin socket says)")
+	f.StringVar(&s.programs, "bridge", "", "start a bridge of its own by the programs in a `folder`, such as bin after make build")
+	f.StringVar(&s.claim.Endpoint, "endpoint", "",
+		"`host:port` of the bridge's MQTT (default: what the admin socket says)")
 	f.StringVar(&s.claim.CA, "ca", "", "`file` of the CA of the bridge, with -template")
 	f.StringVar(&s.claim.Template, "template", "", "provisioning `template`, for devices that claim their identity")
 	f.StringVar(&s.claim.Cert, "claim-cert", "", "`file` of the claim certificate")
@@ -86,8 +87,7 @@ func (s *settings) add(f *flag.FlagSet) {
 	f.DurationVar(&s.Flush, "flush", 5*time.Second, "spool.flush_every: a `time`, what a power cut costs")
 	f.DurationVar(&s.Ramp, "ramp", 10*time.Second, "`time` in which the devices start")
 	f.BoolVar(&s.Shadow, "shadow", true, "each device keeps a shadow")
-	f.BoolVar(&s.memory, "memory", false, "keep spools in /dev/shm: nothing waits for a disk, and nothing is "+
-		"kept after the end")
+	f.BoolVar(&s.memory, "memory", false, "spools are in /dev/shm: nothing waits for a disk, and they are gone at the end")
 	f.DurationVar(&s.length, "for", 0, "end after a `time`; 0: at Ctrl-C")
 	f.BoolVar(&s.json, "json", false, "print a JSON object a second")
 	x := &s.Faults
@@ -225,15 +225,7 @@ func (s *settings) run(ctx context.Context, fleet *devices.Fleet, out io.Writer)
 			t := fleet.Totals()
 			s.show(out, &t, &before)
 			if !s.json {
-				fmt.Fprintf(out, "\n%d devices, %s: %d readings taken, %d acknowledged in %d batches, %d wait in "+
-					"spools, "+
-					"%d dropped, %d lost at power cuts\n"+
-					"%d connections, %d offline periods, %d reboots, %d power cuts, %d errors\n",
-					t.Devices, time.Since(began).Round(time.Second), t.Readings, t.Acked, t.Batches, t.Spooled, t.Dropped,
-					t.Lost, t.Connects, t.Offline, t.Reboots, t.Cuts, t.Errors)
-				if t.Error != "" {
-					fmt.Fprintln(out, "an error:", t.Error)
-				}
+				fmt.Fprint(out, t.Sum(time.Since(began)))
 			}
 			return err
 		}

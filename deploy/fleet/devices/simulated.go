@@ -197,7 +197,8 @@ func (d *simulated) configure() (config.Config, error) {
 		return config.Config{}, err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# A simulated device; written at each start of the fleet.\n%sdata_dir = %q\n\n", identity.Head, d.data)
+	b.WriteString("# A simulated device; written at each start of the fleet.\n" + identity.Head)
+	fmt.Fprintf(&b, "data_dir = %q\n\n", d.data)
 	fmt.Fprintf(&b, "[board]\nkind = \"sim\"\nseed = %d\nchips = [", d.seed%(1<<32))
 	for i, c := range d.o.Chips {
 		if i > 0 {

@@ -103,3 +103,16 @@ func (t *Totals) Line(before *Totals) string {
 		t.Time.Format("15:04:05"), t.Up, t.Devices, t.Online, per(t.Readings, before.Readings), t.Acked,
 		per(t.Acked, before.Acked), t.Spooled, t.Lag, t.Offline, t.Reboots, t.Cuts, t.Lost, t.Errors)
 }
+
+// Sum is what came of a run of the given length.
+func (t *Totals) Sum(length time.Duration) string {
+	text := fmt.Sprintf("\n%d devices, %v: %d readings taken, %d acknowledged in %d batches, %d wait in spools, "+
+		"%d dropped, %d lost at power cuts\n", t.Devices, length.Round(time.Second), t.Readings, t.Acked, t.Batches,
+		t.Spooled, t.Dropped, t.Lost)
+	text += fmt.Sprintf("%d connections, %d offline periods, %d reboots, %d power cuts, %d errors\n", t.Connects,
+		t.Offline, t.Reboots, t.Cuts, t.Errors)
+	if t.Error != "" {
+		text += "an error: " + t.Error + "\n"
+	}
+	return text
+}
