@@ -46,6 +46,17 @@ if [ -f "$root$etc/agent.toml" ]; then
 		aside=$etc.$(date +%Y%m%d-%H%M%S)
 	fi
 fi
+deb=
+if ls "$kit"/tidemill-agent_*.deb >/dev/null 2>&1; then
+	command -v dpkg >/dev/null || die "this kit has a Debian package, and there is no dpkg here: make a kit with tidemill-bridge thing kit NAME -agent FILE"
+	if [ -n "$root" ]; then # of the device's, which may be another than this machine's
+		arch=$(sed -n '/^Package: dpkg$/,/^$/s/^Architecture: //p' "$root/var/lib/dpkg/status")
+	else
+		arch=$(dpkg --print-architecture)
+	fi
+	deb=$kit/tidemill-agent_$arch.deb
+	[ -f "$deb" ] || die "this kit has no package for ${arch:-a folder without Debian}: make a kit with tidemill-bridge thing kit NAME -deb FILE"
+fi
 case $(uname -m) in
 aarch64) kinds="arm64 arm" ;;
 armv*) kinds=arm ;;
@@ -56,20 +67,42 @@ agent=
 for kind in $kinds; do
 	[ -n "$agent" ] || [ ! -f "$kit/tidemill-agent-$kind" ] || agent=$kit/tidemill-agent-$kind
 done
-[ -n "$agent" ] || [ -x "$root/usr/bin/tidemill-agent" ] ||
+[ -n "$deb$agent" ] || [ -x "$root/usr/bin/tidemill-agent" ] ||
 	die "this kit has no agent for $(uname -m), and there is none in /usr/bin: make a kit with tidemill-bridge thing kit NAME -agent FILE"
 
-[ -z "$agent" ] || put "$agent" /usr/bin/tidemill-agent 755
-for unit in tidemill-agent.service tidemill-agent-rotate.service tidemill-agent-rotate.timer; do
-	put "$kit/systemd/$unit" "/etc/systemd/system/$unit" 644
-done
-put "$kit/systemd/tidemill.sysusers" /etc/sysusers.d/tidemill.conf 644
-put "$kit/systemd/60-tidemill.rules" /etc/udev/rules.d/60-tidemill.rules 644
-if [ -z "$root" ]; then
-	systemd-sysusers /etc/sysusers.d/tidemill.conf
-	udevadm control --reload && udevadm trigger --subsystem-match=i2c-dev --subsystem-match=gpio ||
-		said note "udev does not answer; the rights to buses and lines come with the next start of the device"
-fi
+# with_package has dpkg install the agent, unless that version is there, and removes what
+# a kit without a package wrote: it would go before the package's own.
+with_package() {
+	want=$(dpkg-deb -f "$deb" Version)
+	if [ "$(dpkg-query ${root:+--root="$root"} -W -f '${db:Status-Abbrev}${Version}' tidemill-agent 2>/dev/null)" = "ii $want" ]; then
+		said same "tidemill-agent $want"
+	else
+		said installs "tidemill-agent $want (dpkg -i)"
+		DEBIAN_FRONTEND=noninteractive dpkg ${root:+--root="$root" --force-script-chrootless --force-architecture} \
+			--force-confdef --force-confold -i "$deb"
+		changed=1
+	fi
+	for old in systemd/system/tidemill-agent.service systemd/system/tidemill-agent-rotate.service \
+		systemd/system/tidemill-agent-rotate.timer sysusers.d/tidemill.conf udev/rules.d/60-tidemill.rules; do
+		[ ! -f "$root/etc/$old" ] || { rm -f "$root/etc/$old"; said removed "/etc/$old, which the package has its own of"; changed=1; }
+	done
+}
+
+without_package() {
+	[ -z "$agent" ] || put "$agent" /usr/bin/tidemill-agent 755
+	for unit in tidemill-agent.service tidemill-agent-rotate.service tidemill-agent-rotate.timer; do
+		put "$kit/systemd/$unit" "/etc/systemd/system/$unit" 644
+	done
+	put "$kit/systemd/tidemill.sysusers" /etc/sysusers.d/tidemill.conf 644
+	put "$kit/systemd/60-tidemill.rules" /etc/udev/rules.d/60-tidemill.rules 644
+	if [ -z "$root" ]; then
+		systemd-sysusers /etc/sysusers.d/tidemill.conf
+		udevadm control --reload && udevadm trigger --subsystem-match=i2c-dev --subsystem-match=gpio ||
+			said note "udev does not answer; the rights to buses and lines come with the next start of the device"
+	fi
+}
+
+if [ -n "$deb" ]; then with_package; else without_package; fi
 
 if [ -n "${aside-}" ]; then
 	mv "$root$etc" "$root$aside"
@@ -85,8 +118,16 @@ if [ -f "$root$etc/agent.toml" ] && ! cmp -s "$kit/etc/agent.toml" "$root$etc/ag
 else
 	put "$kit/etc/agent.toml" "$etc/agent.toml" 600
 fi
+if [ -n "$root" ] && [ -n "$deb" ]; then
+	said done "below $root; the agent starts with the device"
+	exit 0
+fi
 [ -z "$root" ] || { said done "below $root; nothing was started, and $etc waits for its owner, tidemill-agent"; exit 0; }
-chown -R tidemill-agent:tidemill-agent "$etc"
+if [ -n "$deb" ]; then
+	systemd-tmpfiles --create tidemill-agent.conf
+else
+	chown -R tidemill-agent:tidemill-agent "$etc"
+fi
 
 if grep -q '^bus *= *"/dev/i2c' "$etc/agent.toml" && ! ls /dev/i2c-* >/dev/null 2>&1; then
 	if command -v raspi-config >/dev/null; then

@@ -28,6 +28,7 @@ var thingKit = command{name: "thing kit", args: "NAME",
 		"and a script that installs them",
 	example: `tidemill-bridge thing kit pi-1 -sensor bme280 -out - | ssh pi@pi-1 tar xz && ssh -t pi@pi-1 sudo pi-1/install
 tidemill-bridge thing kit pi-1 -agent bin/tidemill-agent-linux-armv6
+tidemill-bridge thing kit pi-1 -deb tidemill-agent_1.0.0-1_armhf.deb -out kit/ && sudo kit/install --root /media/card
 scp pi-1.tar.gz pi@pi-1: && ssh -t pi@pi-1 'tar xzf pi-1.tar.gz && sudo pi-1/install'`,
 	run: func(ctx context.Context, c *call) error {
 		out := c.flags.String("out", "",
@@ -36,6 +37,12 @@ scp pi-1.tar.gz pi@pi-1: && ssh -t pi@pi-1 'tar xzf pi-1.tar.gz && sudo pi-1/ins
 		c.flags.Func("agent", "tidemill-agent for the device, a `file`; for several kinds of device give several (default: those of make cross and make install)",
 			func(path string) error {
 				agents = append(agents, path)
+				return nil
+			})
+		var debs []string
+		c.flags.Func("deb", "Debian package of the agent, a `file` of make deb, in place of -agent; for several kinds of device give several",
+			func(path string) error {
+				debs = append(debs, path)
 				return nil
 			})
 		in := newThing(c)
@@ -55,20 +62,12 @@ scp pi-1.tar.gz pi@pi-1: && ssh -t pi@pi-1 'tar xzf pi-1.tar.gz && sudo pi-1/ins
 		if _, err := os.Lstat(*out); err == nil {
 			return fmt.Errorf("%s is there already; it is not overwritten: remove it, or name another with -out", *out)
 		}
-		if agents == nil {
-			agents = crossBuilt()
+		if agents != nil && debs != nil {
+			return usagef("thing kit: want -agent or -deb, not both")
 		}
-		files, kinds, err := agentFiles(agents)
+		files, kinds, err := programs(agents, debs)
 		if err != nil {
 			return err
-		}
-		for _, name := range []string{"tidemill-agent.service", "tidemill-agent-rotate.service",
-			"tidemill-agent-rotate.timer", "60-tidemill.rules", "tidemill.sysusers"} {
-			text, err := systemd.Files.ReadFile(name)
-			if err != nil {
-				return err
-			}
-			files = append(files, kitFile{"systemd/" + name, 0o644, text})
 		}
 		files = append(files, kitFile{"install", 0o755, []byte(installScript)})
 		return c.with(ctx, func(a *client) error {
@@ -112,19 +111,67 @@ type kitFile struct {
 	data []byte
 }
 
-// crossBuilt are the agents for devices beside this program or in ../lib/tidemill.
-func crossBuilt() (all []string) {
+// programs are the agents of a kit and what installs them: packages, or programs with
+// units, users and rules beside. Without any named it is what is beside this program.
+func programs(agents, debs []string) (files []kitFile, kinds []string, err error) {
+	if agents == nil && debs == nil {
+		if agents = beside("tidemill-agent-linux-*"); agents == nil {
+			debs = beside("tidemill-agent_*.deb")
+		}
+	}
+	if debs != nil {
+		return packageFiles(debs)
+	}
+	if files, kinds, err = agentFiles(agents); err != nil {
+		return nil, nil, err
+	}
+	for _, name := range []string{"tidemill-agent.service", "tidemill-agent-rotate.service",
+		"tidemill-agent-rotate.timer", "60-tidemill.rules", "tidemill.sysusers"} {
+		text, err := systemd.Files.ReadFile(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		files = append(files, kitFile{"systemd/" + name, 0o644, text})
+	}
+	return files, kinds, nil
+}
+
+// beside are the files for devices beside this program or in ../lib/tidemill.
+func beside(pattern string) (all []string) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil
 	}
 	for _, dir := range []string{filepath.Dir(self), filepath.Join(filepath.Dir(self), "..", "lib", "tidemill")} {
-		found, _ := filepath.Glob(filepath.Join(dir, "tidemill-agent-linux-*")) // a pattern that is right
+		found, _ := filepath.Glob(filepath.Join(dir, pattern)) // a pattern that is right
 		if len(found) > 0 {
 			return found
 		}
 	}
 	return nil
+}
+
+// packageFiles reads the agent's packages, each for another processor, which Debian has
+// at the end of their names. dpkg looks at what is in them.
+func packageFiles(paths []string) (files []kitFile, kinds []string, err error) {
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		name := strings.TrimSuffix(filepath.Base(path), ".deb")
+		kind := name[strings.LastIndexByte(name, '_')+1:]
+		if !bytes.HasPrefix(data, []byte("!<arch>\n")) || !strings.HasPrefix(name, "tidemill-agent_") ||
+			!slices.Contains([]string{"arm64", "armhf", "amd64"}, kind) {
+			return nil, nil, fmt.Errorf("%s: want a Debian package tidemill-agent_..._arm64.deb, armhf or amd64", path)
+		}
+		if slices.Contains(kinds, kind) {
+			return nil, nil, fmt.Errorf("%s: a second package for %s", path, kind)
+		}
+		kinds = append(kinds, kind)
+		files = append(files, kitFile{"tidemill-agent_" + kind + ".deb", 0o644, data})
+	}
+	return files, kinds, nil
 }
 
 // machines are the processors that an agent may be for, as the install script

@@ -154,6 +154,19 @@ func TestKit(t *testing.T) {
 	if m := unpack(t, kit("pi-3"), dir); m["pi-3/install"] != 0o755 || len(m) != 11 {
 		t.Errorf("the kit has %v", m)
 	}
+	// With packages it has no units of its own.
+	deb := filepath.Join(dir, "tidemill-agent_1.0.0-1_armhf.deb")
+	if err := os.WriteFile(deb, []byte("!<arch>\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	step{"thing kit pi-4 -deb " + deb + " -deb " + deb + " -data " + data, 1, "", "a second package for armhf"}.run(t)
+	step{"thing kit pi-4 -deb " + text + " -data " + data, 1, "", "want a Debian package"}.run(t)
+	step{"thing kit pi-4 -deb " + deb + " -agent " + agent + " -data " + data, 2, "", "not both"}.run(t)
+	step{"thing kit pi-4 -deb " + deb + " -endpoint localhost:8883 -data " + data + " -out " + kit("pi-4"), 0, "armhf",
+		""}.run(t)
+	if m := unpack(t, kit("pi-4"), dir); m["pi-4/tidemill-agent_armhf.deb"] != 0o644 || len(m) != 6 {
+		t.Errorf("the kit has %v", m)
+	}
 	modes := unpack(t, kit("pi-1"), dir)
 	kind := map[string]string{"arm64": "arm64", "amd64": "amd64", "arm": "arm"}[runtime.GOARCH]
 	want := map[string]os.FileMode{"pi-1/install": 0o755, "pi-1/tidemill-agent-" + kind: 0o755,

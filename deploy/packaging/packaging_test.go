@@ -158,7 +158,8 @@ func TestVersions(t *testing.T) {
 		debianVersion("v0.1.0", at), debianVersion("v0.1.0-3-gabcdef0", at), debianVersion("v0.1.0-12-gabcdef0", at),
 		debianVersion("v0.2.0", at), debianVersion("v0.10.0", at)}
 	for i := range all[1:] {
-		if err := exec.CommandContext(t.Context(), dpkg, "--compare-versions", all[i], "lt", all[i+1]).Run(); err != nil {
+		less := exec.CommandContext(t.Context(), dpkg, "--compare-versions", all[i], "lt", all[i+1])
+		if err := less.Run(); err != nil {
 			t.Errorf("%s is not before %s: %v", all[i], all[i+1], err)
 		}
 	}
@@ -294,4 +295,49 @@ func TestBridgeStays(t *testing.T) {
 	d.wants("etc/tidemill/bridge.toml", "")
 	d.wants("var/lib/tidemill-bridge/registry.db", "")
 	d.wants("usr/bin/tidemill-agent", "x")
+}
+
+// The kit of a device with a package installs both onto a card, again changes nothing,
+// and goes before what a kit without a package wrote.
+func TestKitOnACard(t *testing.T) {
+	b, d := begin(t), newTarget(t)
+	kit := t.TempDir()
+	script, err := os.ReadFile(filepath.Join(b.root, "bridge/cli/install.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(written(t, b, "tidemill-agent", "v1.0.0", small(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := target{t, kit}
+	k.write("tidemill-agent_armhf.deb", string(text)) // amd64's, whose processor nobody asks here
+	for name, text := range map[string]string{"key.pem": "a key", "cert.pem": "a certificate", "ca.pem": "a CA",
+		"agent.toml": "thing = \"pi-1\"\n"} {
+		k.write("etc/"+name, text)
+	}
+	k.write("install", string(script))
+	status, err := os.OpenFile(filepath.Join(d.root, "var/lib/dpkg/status"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = status.WriteString("Package: dpkg\nStatus: install ok installed\nMaintainer: none <none@localhost>\n" +
+		"Architecture: armhf\nVersion: 1.21\nDescription: stands for it\n\n")
+	if err := errors.Join(err, status.Close()); err != nil {
+		t.Fatal(err)
+	}
+	d.write("etc/systemd/system/tidemill-agent.service", "of a kit without a package")
+	need(t, "dpkg")
+	install := func() string { return ran(t, nil, "sh", filepath.Join(kit, "install"), "--root", d.root) }
+	if out := install(); !strings.Contains(out, "installs  tidemill-agent 1.0.0-1") ||
+		!strings.Contains(out, "removed   /etc/systemd/system/tidemill-agent.service") {
+		t.Errorf("the first time:\n%s", out)
+	}
+	d.wants("etc/tidemill/key.pem", "a key")
+	d.wants("etc/passwd", "tidemill-agent:x:")
+	d.wants("var/lib/dpkg/status", "Package: tidemill-agent")
+	d.wants("etc/systemd/system/tidemill-agent.service", "")
+	if out := install(); strings.Contains(out, "written") || strings.Contains(out, "installs") {
+		t.Errorf("again:\n%s", out)
+	}
 }
