@@ -13,10 +13,10 @@ PREFIX      ?= /usr/local
 # Of the gate: no look-up of the network holds it for longer.
 NETWORK     ?= 180
 
-.PHONY: help build cross deb install demo check test nightly arm qemu fleet lint licences vuln sbom bench fuzz torture clean
+.PHONY: help build cross deb install demo check test nightly arm qemu fleet lint licences vuln sbom bench bench-device fuzz torture clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/tidemill-agent and bin/tidemill-bridge, static
 	@mkdir -p bin
@@ -93,6 +93,10 @@ sbom: build ## bin/*.cdx.json: what is linked into each program, in CycloneDX
 
 bench: build ## the benchmarks behind the README's figures
 	@BENCHTIME=$(BENCHTIME) bash deploy/bench.sh
+
+# The card, the wire, the footprint: one line each.
+bench-device: ## what a device costs
+	go test ./deploy/e2e -count=1 -v -run '^TestWireBytes$$' # bytes on the wire
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for p in $$(grep -rlE '^func Fuzz' --include='*_test.go' agent bridge hal shadow | xargs -n1 dirname | sort -u); do \
