@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tidemill/tidemill/deploy/await"
 	"github.com/tidemill/tidemill/hal"
 )
 
@@ -55,6 +56,25 @@ func TestCalls(t *testing.T) {
 	if err := c.do(ended, func() error { t.Error("runs"); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("ended: %v", err)
 	}
+}
+
+// A program that outlasts its reading writes nothing that the reading returns: this
+// test is for the race detector.
+func TestCommandOutlasts(t *testing.T) {
+	m := newOptions(map[string]any{}).mapping()
+	c := &commandRun{program: program{argv: []string{"/bin/sh", "-c", "trap '' TERM; sleep 0.3; echo a=1"}, dir: "/"},
+		mapping: m, end: make(chan struct{})}
+	c.calls.release = func() error { return nil }
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if got, err := c.members(ctx); !errors.Is(err, context.DeadlineExceeded) || got != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+	await.True(t, "the program ends", func() bool {
+		c.calls.mu.Lock()
+		defer c.calls.mu.Unlock()
+		return !c.calls.running
+	})
 }
 
 // Every kind of error is found through what wraps it.

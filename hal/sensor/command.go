@@ -182,12 +182,15 @@ func intervalCommand(ctx context.Context, p program, m *mapping) (hal.Sensor, er
 }
 
 // members runs the program once.
-func (c *commandRun) members(ctx context.Context) (out []payload.Member, err error) {
-	err = c.calls.do(ctx, func() error {
+func (c *commandRun) members(ctx context.Context) ([]payload.Member, error) {
+	var out []payload.Member // written by a run that may outlast do
+	if err := c.calls.do(ctx, func() (err error) {
 		out, err = c.once(ctx)
 		return err
-	})
-	return out, err
+	}); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *commandRun) once(ctx context.Context) ([]payload.Member, error) {

@@ -56,8 +56,9 @@ func (c *dps310) Note() string { return c.note }
 
 func (c *dps310) channels() []hal.Channel { return []hal.Channel{temperature, pressure} }
 
-// dps310Took is the time of a measurement of two to the n conversions (table 16).
-var dps310Took = [8]time.Duration{3600, 5200, 8400, 14800, 27600, 53200, 104400, 206800}
+// dps310Micros is how long a measurement of two to the n conversions takes, in µs
+// (table 16).
+var dps310Micros = [8]int{3600, 5200, 8400, 14800, 27600, 53200, 104400, 206800}
 
 // dps310Rate is written where the rate of continuous measurements is, which has
 // no effect: a chip that lost it has restarted.
@@ -203,7 +204,7 @@ func (c *dps310) one(w *wire, was byte, what, ready byte, over int) error {
 	if err := w.put(dps3.RegMeasure, was&0xF8|what); err != nil {
 		return err
 	}
-	if err := w.pause(dps310Took[over] * time.Microsecond); err != nil {
+	if err := w.pause(time.Duration(dps310Micros[over]) * time.Microsecond); err != nil {
 		return err
 	}
 	return w.await("the chip does not end its measurement", time.Millisecond, 100*time.Millisecond,

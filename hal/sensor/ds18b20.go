@@ -59,7 +59,7 @@ func (s *ds18b20) open(ctx context.Context, b hal.Board) (hal.Sensor, error) {
 		return nil, fmt.Errorf("%w: %s is of family %s, no thermometer", ErrWrongID, s.name, family)
 	}
 	// The first reading shows that the chip is there.
-	if _, err := s.Read(ctx); err != nil {
+	if _, err := s.Read(ctx); err != nil && !answered(err) {
 		return nil, err
 	}
 	return s, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -228,6 +229,31 @@ func TestINAOverflow(t *testing.T) {
 	}
 }
 
+// Where the calibration, a whole number, is not what current_lsb asks for, a step of
+// the current is another: 2 A are 2 A.
+func TestINACalibration(t *testing.T) {
+	for driver, chip := range map[string]*sim.INA{"ina219": sim.NewINA219(0.15), "ina226": sim.NewINA226(0.01)} {
+		b := sim.New(sim.Options{NoBus: true})
+		b.Add(sim.NewBus(sim.DefaultBus)).Attach(0x40, chip)
+		opts := map[string]any{"shunt_ohms": 0.15, "current_lsb": 0.1} // 2.7, taken as 2
+		if driver == "ina226" {
+			opts = map[string]any{"shunt_ohms": 0.01, "current_lsb": 0.15} // 3.4, taken as 3
+		}
+		s := open(t, driver, b, opts)
+		chip.Put(5, 2)
+		step := map[string]float64{"ina219": 0.1366, "ina226": 0.1707}[driver]
+		got := reading(t, s)
+		if a := got["current"].Float(); math.Abs(a-2) > step {
+			t.Errorf("%s: %g A, want 2 within a step of %g", driver, a, step)
+		}
+		s.Close()
+	}
+	err := errors.Join(sensor.Check("ina219", map[string]any{"current_lsb": 1e-6, "shunt_ohms": 0.1})...)
+	if err == nil || !strings.Contains(err.Error(), "want 2 to 65534") {
+		t.Errorf("%v", err)
+	}
+}
+
 // Axes beyond their range are absent, each alone.
 func TestMotionSaturated(t *testing.T) {
 	b := sim.New(sim.Options{NoBus: true})
@@ -268,6 +294,19 @@ func TestVL53L0X(t *testing.T) {
 			fails(t, s, kind)
 		}
 		chip.Put(8190, 11)
+		fails(t, s, sensor.ErrOutOfRange)
+		// Nothing in reach is no reason to set the chip up anew, which takes 50 ms.
+		began := time.Now()
+		fails(t, s, sensor.ErrOutOfRange)
+		if took := time.Since(began); took > 40*time.Millisecond {
+			t.Errorf("a reading of nothing took %v", took)
+		}
+		// Nor is it a reason not to open it.
+		s.Close()
+		if s = open(t, "vl53l0x", b, nil); s == nil {
+			return
+		}
+		defer s.Close()
 		fails(t, s, sensor.ErrOutOfRange)
 		chip.Put(1200, 11)
 		chip.Kill(true)

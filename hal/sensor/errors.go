@@ -36,6 +36,18 @@ var (
 	ErrUnsupported = errors.New("not supported")
 )
 
+// answered says whether err is what a chip says that works and has no value this
+// time: its range, its converter or its probe is the reason. It was found, and it
+// need not be set up anew.
+func answered(err error) bool {
+	for _, e := range []error{ErrSaturated, ErrOpenCircuit, ErrShortCircuit, ErrOutOfRange} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // kinds names the errors, the more telling one first where one wraps several.
 var kinds = []struct {
 	err  error

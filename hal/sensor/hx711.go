@@ -98,7 +98,7 @@ func (s *hx711) open(ctx context.Context, b hal.Board) (hal.Sensor, error) {
 	}
 	s.release = func() error { return errors.Join(s.in.Close(), s.out.Close()) }
 	// The first reading shows that the chip is there.
-	if _, err := s.Read(ctx); err != nil {
+	if _, err := s.Read(ctx); err != nil && !answered(err) {
 		_ = s.Close() // the reading's error says more
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func openI2C(ctx context.Context, b hal.Board, of *i2cDriver, bus string, addr u
 	if of.slow {
 		first = func(*wire) ([]hal.Value, error) { return nil, nil } // setting it up does
 	}
-	if _, err := s.reading(ctx, first); err != nil {
+	if _, err := s.reading(ctx, first); err != nil && !answered(err) {
 		if errors.Is(err, hal.ErrNoDevice) && ctx.Err() == nil && of.who != nil {
 			err = fmt.Errorf("%w; %s", err, s.elsewhere(ctx))
 		}
@@ -236,7 +236,7 @@ func (s *i2cSensor) again(w *wire, f func(w *wire) error) error {
 		if err == nil {
 			err = f(w)
 		}
-		if s.ready = err == nil; errors.Is(err, errShort) {
+		if s.ready = err == nil || answered(err); errors.Is(err, errShort) {
 			return cmp.Or(before, err)
 		}
 		before = err

@@ -76,7 +76,7 @@ var ina226Driver = i2cDriver{
 var inaOptions = []Option{
 	{"shunt_ohms", "number", "0.1", "resistance of the shunt, 0.0001 to 100"},
 	{"current_lsb", "number", "0.0001", "A for one step of the current, which has 32767 each way; " +
-		"a small one is finer, a large one reaches further"},
+		"a small one is finer, a large one reaches further; the chip takes the next step above it that it can"},
 }
 
 // ina2xx is the driver of both. periph's ina219 (v3.7.4) takes a bus of zeros for a
@@ -90,24 +90,26 @@ type ina2xx struct {
 	busShift           uint
 	settle             time.Duration
 
-	step        float64 // A
+	step        float64 // A, by the calibration
 	calibration uint16
 }
 
 func newINA(o *options, c *ina2xx) chip {
 	ohms := o.number("shunt_ohms", 0.1, 1e-4, 100)
-	c.step = o.number("current_lsb", 1e-4, 1e-7, 1)
+	step := o.number("current_lsb", 1e-4, 1e-7, 1)
 	// Cut, not rounded; a little more, since 4096 comes out as 4095.9999.
-	cal := math.Floor(c.factor/(c.step*ohms) + 1e-6)
+	cal, most := math.Floor(c.factor/(step*ohms)+1e-6), math.MaxInt16
+	if !c.id {
+		most = math.MaxUint16 &^ 1 // the INA219's lowest bit is always 0
+	}
 	if cal < 2 || cal > math.MaxInt16 && c.id || cal > math.MaxUint16 {
-		o.fail("current_lsb", "%g with shunt_ohms %g needs a calibration of %.0f, want 2 to %d", c.step, ohms, cal,
-			math.MaxInt16)
+		o.fail("current_lsb", "%g with shunt_ohms %g needs a calibration of %.0f, want 2 to %d", step, ohms, cal, most)
 		return c
 	}
-	c.calibration = uint16(cal)
-	if !c.id {
-		c.calibration &^= 1 // the INA219's lowest bit is always 0
-	}
+	c.calibration = uint16(cal) & uint16(most)
+	// The whole calibration is less than what was asked for, so a step is more: by a
+	// third where 2.7 becomes 2.
+	c.step = c.factor / (float64(c.calibration) * ohms)
 	return c
 }
 

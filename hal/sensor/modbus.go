@@ -20,7 +20,7 @@ var modbusDriver = driver{
 			{"endpoint", "string", "", "of Modbus TCP: host:port, mostly port 502"},
 			{"port", "string", "", "of RTU: the serial port, best by its stable name, /dev/serial/by-id/..."},
 		}, append(slices.Clone(serialOptions), []Option{
-			{"unit_id", "integer", "1", "the device's address, 0 to 255; on TCP often 1 or 255"},
+			{"unit_id", "integer", "1", "the device's address: 1 to 247 on RTU; 0 to 255 on TCP, there often 1 or 255"},
 			{"timeout", "duration", "1s", "of an answer, 10ms to 10s"},
 			{"pause", "duration", "0s", "silence before each request beyond RTU's own, at most 1s: some need 50ms"},
 			{"gap", "integer", "0", "registers apart by no more are read at once, with those between; at most 100"},
@@ -43,7 +43,13 @@ var modbusDriver = driver{
 				o.fail("endpoint", "%q, want host:port", m.line.endpoint)
 			}
 		}
-		m.unit = byte(o.between("unit_id", 1, 0, 255))
+		// On a serial line 0 is for all devices, which do not answer, and 248 to 255
+		// are reserved (Modbus over serial line 1.02, 2.2).
+		least, most := int64(1), int64(247)
+		if m.line.port == "" {
+			least, most = 0, 255
+		}
+		m.unit = byte(o.between("unit_id", 1, least, most))
 		m.line.timeout = o.duration("timeout", 10*time.Millisecond, 10*time.Second)
 		if m.line.timeout == 0 {
 			m.line.timeout = time.Second

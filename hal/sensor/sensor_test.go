@@ -65,6 +65,12 @@ func TestCheck(t *testing.T) {
 			initial = "high"`, []string{`initial: "high", want true or false`}},
 		{"gpio-out", `line = "x:1"
 			initial = true`, nil},
+		{"modbus", `port = "/dev/ttyUSB0"
+			unit_id = 0
+			registers = [{name = "n", address = 0}]`, []string{`unit_id: 0, want 1 to 247`}},
+		{"modbus", `endpoint = "meter:502"
+			unit_id = 255
+			registers = [{name = "n", address = 0}]`, nil},
 		{"count", `text_bytes = 100`, nil},
 		{"count", `text_bytes = -1`, []string{`text_bytes: -1, want 0 to 65536`}},
 		{"bme180", `address = 1`, []string{`driver: "bme180", want one of ` +

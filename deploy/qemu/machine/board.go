@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/tidemill/tidemill/deploy/qemu/boot"
 	"github.com/tidemill/tidemill/deploy/qemu/parts"
@@ -54,7 +55,11 @@ var Boards = []Board{
 func Find(name string) (Board, error) {
 	i := slices.IndexFunc(Boards, func(b Board) bool { return b.Name == name })
 	if i < 0 {
-		return Board{}, fmt.Errorf("there is no board %q: want one of raspi3b, raspi0", name)
+		var names []string
+		for _, b := range Boards {
+			names = append(names, b.Name)
+		}
+		return Board{}, fmt.Errorf("there is no board %q: want one of %s", name, strings.Join(names, ", "))
 	}
 	return Boards[i], nil
 }

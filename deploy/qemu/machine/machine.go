@@ -167,7 +167,7 @@ func (m *Machine) arguments(soft Software) []string {
 
 // A Chip is one on the bus /dev/i2c-1 of every machine.
 type Chip struct {
-	Name    string // as Temperature takes it
+	Name    string // as SetTemperature takes it
 	Model   string // QEMU's
 	Address uint16
 }
@@ -186,10 +186,9 @@ func (m *Machine) Card(ctx context.Context, from string) error {
 func (m *Machine) On() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.seen = 0; true {
-		if info, err := os.Stat(m.path(ConsoleLog)); err == nil {
-			m.seen = info.Size()
-		}
+	m.seen = 0
+	if info, err := os.Stat(m.path(ConsoleLog)); err == nil {
+		m.seen = info.Size()
 	}
 	return m.process.Start()
 }

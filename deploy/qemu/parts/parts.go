@@ -4,7 +4,7 @@
 //
 // apt resolves the versions of the day, in a state folder of its own: no root is
 // needed, no foreign architecture is added to the machine's dpkg, and nothing is
-// installed. What is there stays in use until Update is asked for.
+// installed. What is there stays in use until its folder in the cache is removed.
 package parts
 
 import (

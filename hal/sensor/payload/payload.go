@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -60,7 +61,7 @@ func JSON(b []byte) ([]Member, error) {
 		return nil, fmt.Errorf("%w: more than %d values", ErrFormat, MaxMembers)
 	}
 	slices.SortStableFunc(out, func(a, b Member) int { return strings.Compare(a.Path, b.Path) })
-	// A name with a dot in it can look like a path.
+	// A name with a dot in it can look like a path: the name that sorts first counts.
 	return slices.CompactFunc(out, func(a, b Member) bool { return a.Path == b.Path }), nil
 }
 
@@ -77,8 +78,8 @@ func flatten(out []Member, path string, v any, depth int) []Member {
 	}
 	switch v := v.(type) {
 	case map[string]any:
-		for name, m := range v {
-			out = flatten(out, at(name), m, depth+1)
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			out = flatten(out, at(name), v[name], depth+1)
 		}
 	case []any:
 		for i, m := range v {

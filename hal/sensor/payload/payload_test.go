@@ -74,10 +74,15 @@ func TestJSON(t *testing.T) {
 		"null":  "",
 		"[1,2]": "0=1 1=2",
 		`{"a":null,"b":"x","c":1e400,"d":{"d":{"d":{"d":{"d":{"d":{"d":1}}}}}},"e":{"":2}}`: `b="x" e.=2`,
-		`{"a.b":1,"a":{"b":2}}`: "a.b=2",
+		`{"a.b":1,"a":{"b":2}}`: "a.b=2", // always, not in map order
 	} {
 		got := text(payload.JSON([]byte(in)))
-		if got != want && in[2:5] != "a.b" { // of two of one path either counts
+		for range 20 {
+			if again := text(payload.JSON([]byte(in))); again != got {
+				t.Fatalf("%s: %s, and then %s", in, got, again)
+			}
+		}
+		if got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
 		}
 	}
