@@ -175,6 +175,14 @@ safe = {after = "1s", speed = 6, level = "off"}
 			`sensor[0].safe.level: "off", want true, false or a number`, `sensor[0].safe.speed: 6, want a value within`}},
 		{name: "nothing to be safe", text: least + sensorX + "every = \"1s\"\nsafe = {after = \"1m\"}\n",
 			errs: []string{`sensor[0].safe.after: 1m0s, want a channel with a value`}},
+		{name: "noticed too late", text: strings.Replace(least, "}", `, keepalive_max = "20m"}`, 1) + sensorX +
+			"every = \"1s\"\nsafe = {after = \"10m\", level = false}\n",
+			errs: []string{`uplink.keepalive_max: 20m0s, want at most sensor[0].safe.after, 10m0s`}},
+		{name: "budget", text: strings.Replace(least, "}", `, keepalive_max = "21m"}`, 1) +
+			"[budget]\nmonthly = \"1 KB\"\nday = 29\nflush_every = \"2h\"\nused = \"stop\"\n",
+			errs: []string{`budget.day: 29, want 1 to 28`, `budget.flush_every: 2h0m0s, want 1s to 1h`,
+				`budget.monthly: 1000, want 0 for none, or at least 1 MB`, `budget.used: "stop", want send or wait`,
+				`uplink.keepalive_max: 21m0s, want 0s to 20m0s`}},
 		{name: "no port", text: strings.Replace(least, "h:8883", "h", 1),
 			errs: []string{`uplink.endpoint: "h", want host:port`}},
 		{name: "bad port", text: strings.Replace(least, "h:8883", "h:0", 1), errs: []string{"a port"}},

@@ -219,6 +219,10 @@ func (c *Config) checkSensors(f *findings, options func(string, map[string]any) 
 		}
 		names[sn.Name] = true
 		sn.check(f, at)
+		// A link that is gone is noticed by a ping.
+		if after := sn.Safe.After; after > 0 && c.Uplink.KeepAliveMax > after {
+			f.bad("uplink.keepalive_max", c.Uplink.KeepAliveMax, "at most "+at+"safe.after, "+after.String())
+		}
 		if sn.Driver == "" {
 			f.bad(at+"driver", `""`, "the name of a driver (tidemill-agent sensors lists them)")
 		} else if options != nil {
