@@ -68,6 +68,7 @@ type Agent struct {
 	started time.Time
 	board   hal.Board
 	sampler *sampler.Sampler
+	setting sync.Mutex // held while a configuration becomes the sampler's
 	spool   *spool.Spool
 	clock   *clock.Clock
 	queue   *timedQueue
@@ -345,8 +346,7 @@ var ErrPowerCut = errors.New("device: the power was cut")
 // The error is ErrPowerCut if that is ctx's cause.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
-	cfg := a.config()
-	a.sampler.Set(a.specs(cfg))
+	cfg := a.startSensors()
 	a.flushed.Store(int64(time.Since(a.started)))
 	var (
 		mu     sync.Mutex
@@ -412,6 +412,16 @@ func (a *Agent) powerCut(ctx context.Context) bool {
 	return true
 }
 
+// startSensors makes those of the configuration that holds what the sampler reads, in turn
+// with Reload, which may have another.
+func (a *Agent) startSensors() config.Config {
+	a.setting.Lock()
+	defer a.setting.Unlock()
+	cfg := a.config()
+	a.sampler.Set(a.specs(cfg))
+	return cfg
+}
+
 // parts are what the agent runs, in the order in which they are stopped.
 func (a *Agent) parts() []*part {
 	all := []*part{
@@ -441,6 +451,8 @@ func (a *Agent) parts() []*part {
 // interval and the sensors. The keys it returns changed too, but need a
 // restart.
 func (a *Agent) Reload(cfg config.Config) (restart []string) {
+	a.setting.Lock()
+	defer a.setting.Unlock()
 	old := a.config()
 	restart = needRestart(old, cfg)
 	if a.deps.Level != nil {

@@ -39,6 +39,7 @@ type SensorStatus struct {
 	Errors      uint64       `json:"errors"`
 	Implausible uint64       `json:"implausible,omitempty"`
 	Recovered   uint64       `json:"bus_recoveries,omitempty"`
+	Lost        uint64       `json:"windows_lost,omitempty"`
 	Jitter      JitterStatus `json:"jitter"`
 	Last        time.Time    `json:"last,omitzero"`
 
@@ -66,7 +67,8 @@ func sensorStatus(s *sampler.Status) SensorStatus {
 		Average: s.Average, Heartbeat: length(s.Heartbeat), Window: length(s.Window),
 		State: string(s.State), Since: s.Since.Round(0), Open: s.Open, Error: s.Error, Kind: s.Kind, ErrorAt: s.ErrorAt,
 		Stuck: s.Hangs, Note: s.Note, Reads: s.Reads, Readings: s.Readings, Same: s.Same, Missed: s.Missed,
-		Overruns: s.Overruns, Errors: s.Errors, Implausible: s.Implausible, Recovered: s.Recovered, Last: s.Last,
+		Overruns: s.Overruns, Errors: s.Errors, Implausible: s.Implausible, Recovered: s.Recovered, Lost: s.Lost,
+		Last:   s.Last,
 		Jitter: JitterStatus{Mean: ms(s.Jitter.Mean), P99: ms(s.Jitter.P99), Max: ms(s.Jitter.Max)}, Held: s.Held}
 	out.Deadband, _ = reportedDeadband(&s.Sampling).(map[string]any)
 	for channel, v := range s.Outputs {
@@ -101,6 +103,8 @@ var sensorFamilies = []struct {
 		func(s *SensorStatus) float64 { return float64(s.Implausible) }},
 	{"bus_recoveries_total", "counter", "Times that the sensor's bus was freed.",
 		func(s *SensorStatus) float64 { return float64(s.Recovered) }},
+	{"windows_lost_total", "counter", "Windows that the spool took neither at their end nor at the next one's.",
+		func(s *SensorStatus) float64 { return float64(s.Lost) }},
 	{"up", "gauge", "1 if open and the last reading succeeded.",
 		func(s *SensorStatus) float64 { return flag(s.Open && s.Error == "") }},
 	{"held", "gauge", "1 while an output is at what is safe, since the bridge is not heard.",

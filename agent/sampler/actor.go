@@ -195,6 +195,19 @@ func (a *actor) names() string {
 	return strings.Join(names, ", ")
 }
 
+// news says whether what the outputs are is to be told: who is told writes it to flash, so
+// of a number on its way by steps it is the first of them and the last alone. before is
+// what was shown.
+func (a *actor) news(before map[string]hal.Value) bool {
+	news := false
+	for _, o := range a.outs {
+		if o.told && !o.moving || o.now != before[o.channel] && !(o.told && o.moving) {
+			news, o.told = true, o.moving
+		}
+	}
+	return news
+}
+
 // values is what the channels are, nil for a sensor.
 func (a *actor) values() map[string]hal.Value {
 	if len(a.outs) == 0 {

@@ -77,6 +77,17 @@ func (r *runner) kindOf(err error) string {
 	return kindError
 }
 
+// answers says whether a kind of error is what a sensor says of itself or of what it
+// measures, such as that nothing is in its reach: it answered, so it is neither left alone
+// for longer than usual nor opened anew.
+func answers(kind string) bool {
+	switch kind {
+	case "not_ready", "saturated", "open_circuit", "short_circuit", "fault", kindRange, kindBounds, kindImplausible:
+		return true
+	}
+	return false
+}
+
 // stateOf is the state that an error puts a sensor into.
 func stateOf(err error, kind string) State {
 	switch {

@@ -29,7 +29,7 @@ type Safe struct {
 const (
 	rampStep = 100 * time.Millisecond // between two steps of a number with a Rate
 	setAgain = 5 * time.Second        // after a failure to set
-	safeFor  = 2 * time.Second        // that setting what is safe may take at the end
+	safeFor  = 2 * time.Second        // that setting all that is safe may take at the end
 )
 
 // An output is one channel of an actuator that can be set. It outlives the sensor
@@ -42,6 +42,7 @@ type output struct {
 	now     hal.Value // as set, or as read where it left that
 	shown   hal.Value // of a Float: what it reads since it was set, which is what the hardware can
 	moving  bool      // by steps
+	told    bool      // that it moves
 	moved   time.Time // of the last change
 	due     time.Time // of the next step or try; zero: none
 	err     error     // of the last try

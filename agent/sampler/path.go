@@ -12,14 +12,15 @@ import (
 // what cannot be is taken out, several are averaged, what says nothing new stays out,
 // or a window takes them. Only the runner's goroutine uses it.
 type path struct {
-	r      *runner
-	chs    []hal.Channel
-	bounds []Bounds
-	s      Sampling
-	filter *filter // nil: all is sent
-	window *window // nil: none
-	means  []mean  // by channel
-	vals   []hal.Value
+	r       *runner
+	chs     []hal.Channel
+	bounds  []Bounds
+	s       Sampling
+	filter  *filter  // nil: all is sent
+	window  *window  // nil: none
+	refused *summary // the window before, if the sink did not take it
+	means   []mean   // by channel
+	vals    []hal.Value
 }
 
 func (r *runner) newPath(chs []hal.Channel, s Sampling) *path {
@@ -32,8 +33,12 @@ func (r *runner) newPath(chs []hal.Channel, s Sampling) *path {
 // take goes on by other settings. A window that is open is sent as it is.
 func (p *path) take(s Sampling, now time.Time) {
 	if p.window != nil && p.window.length != s.Window {
-		p.send(now)
+		p.r.unkept(p.send(now))
 		p.window = nil
+	}
+	if s.Window == 0 && p.refused != nil {
+		p.refused = nil
+		p.lost()
 	}
 	if s.Window > 0 && p.window == nil {
 		p.window = newWindow(p.chs, s.Window, now)
@@ -83,13 +88,12 @@ func (p *path) end() []hal.Value {
 // came, and at what it says.
 func (p *path) put(now, at time.Time, vals []hal.Value) error {
 	if p.window != nil {
+		var err error
 		if _, over := p.window.over(now); over {
-			if err := p.send(now); err != nil {
-				return err
-			}
+			err = p.send(now)
 		}
 		p.window.add(vals)
-		return nil
+		return err
 	}
 	if p.filter != nil && !p.filter.due(now, &p.s, vals) {
 		p.r.mu.Lock()
@@ -106,14 +110,35 @@ func (p *path) put(now, at time.Time, vals []hal.Value) error {
 	return nil
 }
 
-// send ends the open window and begins the next.
+// send ends the open window and begins the next. One that the sink does not take is
+// offered once more at the end of the next, before that.
 func (p *path) send(now time.Time) (err error) {
 	stamp, _ := p.window.over(now)
+	kept := p.refused
+	p.refused = nil
+	if kept != nil && p.append(p.window.chs, kept.stamp, kept.vals) != nil {
+		p.lost()
+	}
 	if p.window.filled {
-		err = p.append(p.window.chs, stamp, p.window.values())
+		vals := p.window.values()
+		if err = p.append(p.window.chs, stamp, vals); err != nil {
+			p.refused = &summary{stamp, slices.Clone(vals)}
+		}
 	}
 	p.window.begin(now)
 	return err
+}
+
+func (p *path) lost() {
+	p.r.mu.Lock()
+	defer p.r.mu.Unlock()
+	p.r.st.Lost++
+}
+
+// A summary is a window that the sink did not take.
+type summary struct {
+	stamp time.Time
+	vals  []hal.Value
 }
 
 func (p *path) append(chs []hal.Channel, at time.Time, vals []hal.Value) error {
@@ -145,7 +170,7 @@ func (ps *paths) of(chs []hal.Channel) *path {
 		}
 	}
 	if len(ps.all) == maxPaths {
-		_ = ps.all[0].flush(time.Now())
+		ps.r.unkept(ps.all[0].flush(time.Now()))
 		ps.all = slices.Delete(ps.all, 0, 1)
 	}
 	p := ps.r.newPath(chs, ps.s)

@@ -3,6 +3,7 @@ package sampler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tidemill/tidemill/hal"
@@ -40,7 +41,7 @@ func (v *visit) listen(ctx context.Context) (pushes chan pushed, stop func()) {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			p, err := v.pusher.Next(ctx)
+			p, err := v.hear(ctx)
 			if ctx.Err() != nil {
 				return
 			}
@@ -64,6 +65,16 @@ func (v *visit) listen(ctx context.Context) (pushes chan pushed, stop func()) {
 	}
 }
 
+// hear waits for the source. A panic is an error.
+func (v *visit) hear(ctx context.Context) (p hal.Push, err error) {
+	defer func() {
+		if what := recover(); what != nil {
+			err = fmt.Errorf("next: the driver panicked: %v", what)
+		}
+	}()
+	return v.pusher.Next(ctx)
+}
+
 // pushed takes one of them.
 func (v *visit) pushed(p pushed) {
 	r := v.r
@@ -72,7 +83,9 @@ func (v *visit) pushed(p pushed) {
 		p.err = errors.New("the source gave another number of values than of channels")
 	}
 	if p.err != nil {
-		v.fails++
+		if !answers(r.kindOf(p.err)) {
+			v.fails++
+		}
 		r.failed()
 		r.note(p.err)
 		return

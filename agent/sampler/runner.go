@@ -38,6 +38,7 @@ type runner struct {
 	kick   chan struct{} // the sampling changed, or the sensor is held, or not any more
 	cancel context.CancelFunc
 	done   chan struct{} // closed when run has returned
+	before []*runner     // that may still have what this one opens
 
 	// The runner's goroutine's alone.
 	pause     *backoff.ExponentialBackOff
@@ -65,18 +66,50 @@ func newRunner(s *Sampler, sp Spec) *runner {
 		st: Status{Name: sp.Name, Driver: sp.Driver, State: Starting, Since: time.Now()}}
 }
 
-// end stops the runner and waits for its sensor to be closed.
-func (r *runner) end() {
-	if r.cancel == nil {
-		return
-	}
-	r.cancel()
+// endFor is how long the runner may take to end once its context has.
+func (r *runner) endFor() time.Duration {
 	_, timeout := r.timing()
+	return timeout + safeFor + time.Second
+}
+
+// ended says whether run has returned.
+func (r *runner) ended() bool {
 	select {
 	case <-r.done:
-	case <-time.After(timeout + safeFor + time.Second):
-		r.log.Error("a sensor that was removed does not stop")
+		return true
+	default:
+		return false
 	}
+}
+
+// waitFree waits for the runners before, whose line or chip must be free before it is
+// opened again, and says whether to go on.
+func (r *runner) waitFree(ctx context.Context) bool {
+	for _, before := range r.before {
+		if before.ended() {
+			continue
+		}
+		r.failed()
+		r.note(fmt.Errorf("what had %s before does not stop: %w", before.spec.Name, context.DeadlineExceeded))
+		for waits := true; waits; {
+			select {
+			case <-before.done:
+				waits = false
+			case o := <-r.orders:
+				r.notOpen(o)
+			case <-ctx.Done():
+				return false
+			}
+		}
+	}
+	r.before = nil
+	return true
+}
+
+// notOpen answers who wants an output set now.
+func (r *runner) notOpen(o *order) {
+	o.err = fmt.Errorf("sampler: %s is not open: %s", r.spec.Name, r.st.Error)
+	close(o.done)
 }
 
 func (r *runner) timing() (Sampling, time.Duration) {
@@ -221,6 +254,9 @@ func (r *runner) prepare() {
 func (r *runner) run(ctx context.Context) {
 	r.prepare()
 	defer r.last()
+	if !r.waitFree(ctx) {
+		return
+	}
 	for {
 		var sn hal.Sensor
 		err := r.call(ctx, "open", func(ctx context.Context) (err error) {
@@ -254,8 +290,7 @@ func (r *runner) rest(ctx context.Context, d time.Duration) bool {
 		select {
 		case <-time.After(time.Until(next)):
 		case o := <-r.orders:
-			o.err = fmt.Errorf("sampler: %s is not open: %s", r.spec.Name, r.st.Error)
-			close(o.done)
+			r.notOpen(o)
 			continue
 		case <-ctx.Done():
 			return false
@@ -269,14 +304,18 @@ func (r *runner) rest(ctx context.Context, d time.Duration) bool {
 
 // closeWindows sends the windows that are over.
 func (r *runner) closeWindows(now time.Time) {
-	if err := r.paths.close(now); err != nil {
-		r.note(err)
-	}
+	r.unkept(r.paths.close(now))
 }
 
 // last sends what the windows have, when the sensor is read no more.
 func (r *runner) last() {
-	if err := r.paths.flush(time.Now()); err != nil {
+	r.unkept(r.paths.flush(time.Now()))
+}
+
+// unkept takes how the end of a window went, nil for well.
+func (r *runner) unkept(err error) {
+	if err != nil {
+		r.failed()
 		r.note(err)
 	}
 }
@@ -287,9 +326,11 @@ func (r *runner) use(ctx context.Context, sn hal.Sensor) {
 	v.read(ctx)
 	last := context.WithoutCancel(ctx)
 	if ctx.Err() != nil && len(r.spec.Safe.Values) > 0 && v.act.outs != nil {
-		if err := v.act.safe(last); err != nil {
+		ctx, cancel := context.WithTimeout(last, safeFor)
+		if err := v.act.safe(ctx); err != nil {
 			r.log.Error("an output could not be made safe at the end", "err", err)
 		}
+		cancel()
 	}
 	if err := r.call(last, "close", func(context.Context) error { return sn.Close() }); err != nil && ctx.Err() == nil {
 		r.failed()

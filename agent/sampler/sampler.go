@@ -87,6 +87,7 @@ type Status struct {
 	Errors      uint64 // failures to open, read, set or hand over
 	Implausible uint64 // values taken out of readings
 	Recovered   uint64 // times that its bus was freed
+	Lost        uint64 // windows that the sink took neither at their end nor at the next one's
 	Jitter      Jitter
 
 	ErrorAt time.Time            // of the last failure, also when it works again
@@ -106,6 +107,9 @@ var errUnknown = errors.New("sampler: no such sensor")
 type Sampler struct {
 	o Options
 
+	setting sync.Mutex // held by Set all the time; guards leaving
+	leaving []*runner  // that were told to end, and did not in time
+
 	mu      sync.Mutex // guards the rest; never held over calls to a driver
 	runners map[string]*runner
 	ctx     context.Context // of Run, to start runners added later; nil before and after
@@ -121,9 +125,12 @@ func New(o Options) *Sampler {
 }
 
 // Set makes specs the sensors to read: what is new is opened, what is gone is
-// closed, what only has another interval goes on. It waits for a sensor that
-// ends, at most for its timeout.
+// closed, what only has another interval goes on. It waits for the sensors that end, at
+// most for the longest of their timeouts and three seconds; one that does not end by then
+// is not opened again before it has.
 func (s *Sampler) Set(specs []Spec) {
+	s.setting.Lock()
+	defer s.setting.Unlock()
 	want := map[string]Spec{}
 	for _, sp := range specs {
 		if sp.Timeout <= 0 {
@@ -132,6 +139,7 @@ func (s *Sampler) Set(specs []Spec) {
 		want[sp.Name] = sp
 	}
 	var gone []*runner
+	var patience time.Duration
 	s.mu.Lock()
 	for name, r := range s.runners {
 		sp, stays := want[name]
@@ -140,19 +148,46 @@ func (s *Sampler) Set(specs []Spec) {
 			delete(want, name)
 			continue
 		}
-		gone = append(gone, r)
 		delete(s.runners, name)
+		if r.cancel != nil { // it was started
+			r.cancel()
+			gone, patience = append(gone, r), max(patience, r.endFor())
+		}
 	}
 	s.mu.Unlock()
-	for _, r := range gone {
-		r.end() // the line or chip must be free before it is opened again
-	}
+	s.await(gone, patience)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, sp := range want {
 		r := newRunner(s, sp)
+		for _, old := range s.leaving {
+			if old.spec.Name == name || old.spec.Driver == sp.Driver && reflect.DeepEqual(old.spec.Options, sp.Options) {
+				r.before = append(r.before, old)
+			}
+		}
 		s.runners[name] = r
 		s.start(r)
+	}
+}
+
+// await waits for runners that end, and notes which of all did not. setting is held.
+func (s *Sampler) await(gone []*runner, patience time.Duration) {
+	over := time.NewTimer(patience)
+	defer over.Stop()
+	late := false
+	for _, r := range gone {
+		if late { // a look is left
+			continue
+		}
+		select {
+		case <-r.done:
+		case <-over.C:
+			late = true
+		}
+	}
+	s.leaving = slices.DeleteFunc(append(s.leaving, gone...), (*runner).ended)
+	for _, r := range s.leaving {
+		r.log.Error("a sensor that was removed does not stop")
 	}
 }
 

@@ -199,7 +199,7 @@ func (v *visit) outcome(ctx context.Context, err error, planned bool) {
 	}
 	r, s := v.r, &v.paths.s
 	now := time.Now()
-	if err != nil && !errors.Is(err, errKeep) {
+	if err != nil && !errors.Is(err, errKeep) && !answers(r.kindOf(err)) {
 		v.fails++
 		r.failed()
 		r.note(err)
@@ -258,7 +258,8 @@ func (v *visit) sift(p *path, vals []hal.Value) int {
 }
 
 func (v *visit) put(p *path, now, at time.Time, vals []hal.Value) error {
-	if err := p.put(now, at, vals); err != nil {
+	err := p.put(now, at, vals)
+	if err != nil && p.window == nil {
 		return err
 	}
 	r := v.r
@@ -270,7 +271,7 @@ func (v *visit) put(p *path, now, at time.Time, vals []hal.Value) error {
 		v.act.look(vals)
 		v.levels()
 	}
-	return nil
+	return err
 }
 
 // levels shows what the outputs are.
@@ -280,12 +281,12 @@ func (v *visit) levels() {
 		return
 	}
 	v.r.mu.Lock()
-	moved := !maps.Equal(now, v.r.st.Outputs)
-	if moved {
+	before := v.r.st.Outputs
+	if !maps.Equal(now, before) {
 		v.r.st.Outputs = now
 	}
 	v.r.mu.Unlock()
-	if moved {
+	if v.act.news(before) {
 		v.r.changed()
 	}
 }

@@ -1,6 +1,7 @@
 package sampler
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/tidemill/tidemill/hal"
@@ -34,8 +35,10 @@ type cell struct {
 }
 
 // maxName is the longest name of a channel, in bytes (hal.Channel). A longer one loses
-// letters before its ending.
+// letters before its ending; where two would be alike then, the later has a number there.
 const maxName = 32
+
+func fit(name, ending string) string { return name[:min(len(name), maxName-len(ending))] + ending }
 
 // shareScale keeps three digits of the share of a Bool that was true, and more with
 // many readings.
@@ -43,8 +46,13 @@ const shareScale = 1e3
 
 func newWindow(chs []hal.Channel, length time.Duration, now time.Time) *window {
 	w := &window{length: length, cells: make([]cell, len(chs))}
+	used := map[string]bool{}
 	add := func(c hal.Channel, ending, unit string, kind hal.Kind) {
-		name := c.Name[:min(len(c.Name), maxName-len(ending))] + ending
+		name := fit(c.Name, ending)
+		for n := 2; used[name]; n++ {
+			name = fit(c.Name, "_"+strconv.Itoa(n)+ending)
+		}
+		used[name] = true
 		w.chs = append(w.chs, hal.Channel{Name: name, Unit: unit, Kind: kind})
 	}
 	for i, c := range chs {
