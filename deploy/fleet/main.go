@@ -95,6 +95,9 @@ func (s *settings) add(f *flag.FlagSet) {
 	f.DurationVar(&x.OfflineFor, "offline-for", time.Minute, "mean `time` without a link")
 	f.DurationVar(&x.RebootEvery, "reboot-every", 0, "mean `time` between two clean restarts; 0: never")
 	f.DurationVar(&x.PowerCutEvery, "power-cut-every", 0, "mean `time` between two power cuts; 0: never")
+	f.DurationVar(&x.ClockJumpEvery, "clock-jump-every", 0, "mean `time` between two jumps of a clock; 0: never")
+	f.DurationVar(&x.ClockJump, "clock-jump", time.Hour, "by how much, back or forth: a `time`, the standard deviation")
+	f.DurationVar(&x.ClockJumpFor, "clock-wrong-for", 10*time.Minute, "mean `time` until the clock is right again")
 	f.DurationVar(&x.DownFor, "down-for", 10*time.Second, "mean `time` that a device is without power, or boots")
 }
 

@@ -75,7 +75,7 @@ func TestFleet(t *testing.T) {
 			args := append([]string{"-dir", filepath.Join(root, name), "-prefix", name, "-devices", "5", "-json",
 				"-every", "100ms", "-flush", "500ms", "-ramp", "1s", "-chips", "bme280,sht4x", "-offline-every", "5s",
 				"-offline-for", "1s", "-reboot-every", "4s", "-power-cut-every", "4s",
-				"-down-for", "200ms"}, identity...)
+				"-down-for", "200ms", "-clock-jump-every", "5s", "-clock-wrong-for", "1s"}, identity...)
 			before := things(t, b)
 			first := until(t, args, 200)
 			if made := things(t, b) - before; made != 5 {

@@ -16,7 +16,7 @@ import (
 // that is lost comes back.
 func TestPlan(t *testing.T) {
 	f := Faults{OfflineEvery: time.Hour, OfflineFor: 10 * time.Minute, RebootEvery: 2 * time.Hour,
-		PowerCutEvery: 3 * time.Hour}
+		PowerCutEvery: 3 * time.Hour, ClockJumpEvery: 4 * time.Hour, ClockJumpFor: time.Hour}
 	run := func() (all []fault) {
 		synctest.Test(t, func(*testing.T) {
 			p := newPlan(f, rand.New(rand.NewPCG(1, 2)), time.Now())
@@ -38,7 +38,8 @@ func TestPlan(t *testing.T) {
 			t.Fatalf("%d losses and %d ends of them", count[offline], count[online])
 		}
 	}
-	for x, want := range map[fault]int{offline: 3000 * 6 / 7, reboot: 1500, powerCut: 1000} {
+	for x, want := range map[fault]int{offline: 3000 * 6 / 7, reboot: 1500, powerCut: 1000,
+		clockJump: 3000 / 5} {
 		if n := count[x]; n < want*9/10 || n > want*11/10 {
 			t.Errorf("fault %d came %d times, want about %d", x, n, want)
 		}

@@ -51,6 +51,9 @@ type Faults struct {
 	RebootEvery   time.Duration // the agent is stopped, as by a signal, and started again
 	PowerCutEvery time.Duration // the agent ends without a flush, and is started again
 	DownFor       time.Duration // a reboot takes so long on average
+	// The clock jumps by about ClockJump, back or forth, and is right again, by a time
+	// service, after ClockJumpFor.
+	ClockJumpEvery, ClockJump, ClockJumpFor time.Duration
 }
 
 // filesPerDevice is what a device has open: spool, shadow and connection, and for a moment
@@ -75,7 +78,8 @@ func (o *Options) check() error {
 		errs = append(errs, fmt.Errorf("ramp: %v, want 0 or more", o.Ramp))
 	}
 	f := &o.Faults
-	for _, d := range []time.Duration{f.OfflineEvery, f.OfflineFor, f.RebootEvery, f.PowerCutEvery, f.DownFor} {
+	for _, d := range []time.Duration{f.OfflineEvery, f.OfflineFor, f.RebootEvery, f.PowerCutEvery, f.DownFor,
+		f.ClockJumpEvery, f.ClockJump, f.ClockJumpFor} {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("a fault every %v, want 0, for never, or more", d))
 		}

@@ -13,6 +13,8 @@ const (
 	online         // the end of offline
 	reboot         // clean
 	powerCut       // without a flush
+	clockJump
+	clockRight // the end of clockJump
 	faults
 )
 
@@ -31,7 +33,7 @@ func (d *simulated) plan() *plan { return newPlan(d.o.Faults, d.rand, time.Now()
 func newPlan(f Faults, r *rand.Rand, start time.Time) *plan {
 	p := &plan{f: f, rand: r}
 	for i, every := range [faults]time.Duration{offline: f.OfflineEvery, reboot: f.RebootEvery,
-		powerCut: f.PowerCutEvery} {
+		powerCut: f.PowerCutEvery, clockJump: f.ClockJumpEvery} {
 		p.at[i] = start.Add(p.wait(every))
 	}
 	return p
@@ -71,6 +73,11 @@ func (p *plan) take() fault {
 		p.at[offline] = p.at[online].Add(p.wait(p.f.OfflineEvery))
 	case online:
 		p.at[online] = now.Add(never)
+	case clockJump:
+		p.at[clockRight] = now.Add(p.draw(p.f.ClockJumpFor))
+		p.at[clockJump] = p.at[clockRight].Add(p.wait(p.f.ClockJumpEvery))
+	case clockRight:
+		p.at[clockRight] = now.Add(never)
 	case reboot:
 		p.at[reboot] = now.Add(p.wait(p.f.RebootEvery))
 	case powerCut:

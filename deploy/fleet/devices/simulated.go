@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/clock/kernel"
 	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/device"
 	"github.com/tidemill/tidemill/agent/spool"
@@ -35,6 +36,7 @@ type simulated struct {
 	mu     sync.Mutex // guards what follows
 	counts counts
 	now    now
+	step   time.Duration // by which its clock is wrong
 }
 
 // run makes the device's identity, if it has none, and runs its agent until ctx is done.
@@ -88,7 +90,7 @@ func (d *simulated) failed(err error) {
 func (d *simulated) boot(ctx context.Context, cfg config.Config, board hal.Board, plan *plan) error {
 	d.link.set(false)
 	a, err := device.New(cfg, device.Deps{Version: "fleet", Board: board, Dial: d.link.Dial, NoSocket: true,
-		Log: slog.New(quietly{d.o.Log.Handler()})})
+		Clock: d.clock, Boot: kernel.BootID(), Log: slog.New(quietly{d.o.Log.Handler()})})
 	if err != nil {
 		return err
 	}
@@ -114,6 +116,11 @@ func (d *simulated) boot(ctx context.Context, cfg config.Config, board hal.Board
 				d.link.set(true)
 			case online:
 				d.link.set(false)
+			case clockJump:
+				by := time.Duration(d.rand.NormFloat64() * float64(d.o.Faults.ClockJump))
+				d.count(func(c *counts) { c.jumps++; d.step = by })
+			case clockRight:
+				d.count(func(*counts) { d.step = 0 })
 			case reboot:
 				d.count(func(c *counts) { c.reboots++ })
 				end(nil)
@@ -131,6 +138,17 @@ func (d *simulated) boot(ctx context.Context, cfg config.Config, board hal.Board
 			return err
 		}
 	}
+}
+
+// clock is the machine's, or while it is wrong one that no time service holds.
+func (d *simulated) clock() kernel.Reading {
+	r := kernel.Read()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.step != 0 {
+		r.Wall, r.Synced, r.MaxError = r.Wall.Add(d.step), false, 0
+	}
+	return r
 }
 
 // survey notes what a power cut left: what was in memory is lost, and acknowledgements

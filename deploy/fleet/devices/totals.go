@@ -27,6 +27,7 @@ type Totals struct {
 	Offline  uint64  `json:"offline_periods"` // faults so far
 	Reboots  uint64  `json:"reboots"`
 	Cuts     uint64  `json:"power_cuts"`
+	Jumps    uint64  `json:"clock_jumps"`
 	Errors   uint64  `json:"errors"` // agents that failed, identities not made, readings that failed
 	Error    string  `json:"error,omitempty"`
 }
@@ -34,7 +35,7 @@ type Totals struct {
 // counts are what a device has done in the boots before this one, or did at all.
 type counts struct {
 	readings, batches, lost, connects, errors uint64
-	offline, reboots, cuts                    uint64
+	offline, reboots, cuts, jumps             uint64
 	acked, dropped                            uint64 // of the spool, at the start of the run; see seen
 	seen                                      bool
 	error                                     string
@@ -55,6 +56,7 @@ func (t *Totals) add(c *counts, n *now) {
 	t.Offline += c.offline
 	t.Reboots += c.reboots
 	t.Cuts += c.cuts
+	t.Jumps += c.jumps
 	if c.error != "" {
 		t.Error = c.error
 	}
@@ -99,9 +101,10 @@ func (t *Totals) Line(before *Totals) string {
 		return float64(now-then) / s
 	}
 	return fmt.Sprintf("%s  up %d/%d  online %d  readings %.0f/s  acked %d (%.0f/s)  spooled %d  lag %.0fs  "+
-		"faults %d/%d/%d  lost %d  errors %d",
+		"faults %d/%d/%d/%d  lost %d  errors %d",
 		t.Time.Format("15:04:05"), t.Up, t.Devices, t.Online, per(t.Readings, before.Readings), t.Acked,
-		per(t.Acked, before.Acked), t.Spooled, t.Lag, t.Offline, t.Reboots, t.Cuts, t.Lost, t.Errors)
+		per(t.Acked, before.Acked), t.Spooled, t.Lag, t.Offline, t.Reboots, t.Cuts, t.Jumps,
+		t.Lost, t.Errors)
 }
 
 // Sum is what came of a run of the given length.
@@ -109,8 +112,8 @@ func (t *Totals) Sum(length time.Duration) string {
 	text := fmt.Sprintf("\n%d devices, %v: %d readings taken, %d acknowledged in %d batches, %d wait in spools, "+
 		"%d dropped, %d lost at power cuts\n", t.Devices, length.Round(time.Second), t.Readings, t.Acked, t.Batches,
 		t.Spooled, t.Dropped, t.Lost)
-	text += fmt.Sprintf("%d connections, %d offline periods, %d reboots, %d power cuts, %d errors\n", t.Connects,
-		t.Offline, t.Reboots, t.Cuts, t.Errors)
+	text += fmt.Sprintf("%d connections, %d offline periods, %d reboots, %d power cuts, %d clock jumps, %d errors\n",
+		t.Connects, t.Offline, t.Reboots, t.Cuts, t.Jumps, t.Errors)
 	if t.Error != "" {
 		text += "an error: " + t.Error + "\n"
 	}

@@ -49,7 +49,8 @@ func (w *world) compare() (out outcome, err error) {
 				}
 				if off := time.UnixMilli(have[i].ts).Sub(r.at); have[i].ts != 0 &&
 					off.Abs() > time.Second+have[i].bound {
-					return out, fmt.Errorf("%s: reading %d was taken at %v, and its time is %v off", key, i+1, r.at, off)
+					return out, fmt.Errorf("%s: reading %d was taken at %v, and its time is %v off", key, i+1, r.at,
+						off)
 				}
 				if sensor != "spare" { // its interval changes when the device hears of it
 					fmt.Fprintln(sum, key, have[i].text, r.at.UnixMilli())

@@ -142,8 +142,8 @@ func (w *world) desire(d *simulated, s *state) error {
 		w.faults["desires looked at"]++
 		for _, x := range d.agent.Status().Sensors {
 			if x.Name == "spare" && x.Every != (time.Duration(s.spare)*time.Second).String() {
-				return fmt.Errorf("%s: the shadow desires an interval of %d s for a minute, and it is %s", d.name, s.spare,
-					x.Every)
+				return fmt.Errorf("%s: the shadow desires an interval of %d s for a minute, and it is %s", d.name,
+					s.spare, x.Every)
 			}
 		}
 		return nil
