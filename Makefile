@@ -96,6 +96,7 @@ bench: build ## the benchmarks behind the README's figures
 
 # The card, the wire, the footprint: one line each.
 bench-device: ## what a device costs
+	bash deploy/flashbench/bench.sh # bytes written to a card for each reading
 	go test ./deploy/e2e -count=1 -v -run '^TestWireBytes$$' # bytes on the wire
 
 fuzz: ## every fuzz target for FUZZTIME each

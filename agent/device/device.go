@@ -215,8 +215,8 @@ func (a *Agent) listen() error {
 		}
 		l, err := health.Listen(path)
 		if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC) {
-			a.log.Error("the disk has no place for a socket: there is none until the agent is started again", "path", path,
-				"err", err)
+			a.log.Error("the disk has no place for a socket: there is none until the agent is started again",
+				"path", path, "err", err)
 			continue
 		}
 		if err != nil {

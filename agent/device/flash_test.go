@@ -47,7 +47,8 @@ func TestWriteStatus(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v %+v, want %+v %+v", got, got.Card, want, want.Card)
 	}
-	if got := c.status(c.since.Add(time.Minute), 0, 1, 0); got.PerDay != 0 || got.Card.Years != 0 || got.PerReading != 0 {
+	got = c.status(c.since.Add(time.Minute), 0, 1, 0)
+	if got.PerDay != 0 || got.Card.Years != 0 || got.PerReading != 0 {
 		t.Errorf("after a minute: %+v %+v", got, got.Card)
 	}
 	none := newWriteCounter(filepath.Join(dir, "none"), dir, "/proc")
@@ -64,7 +65,8 @@ func TestLossStatus(t *testing.T) {
 		in   spool.Stats
 		want LossStatus
 	}{
-		{"as asked for", spool.Stats{Loss: spool.Loss{Every: sec(5), Interval: sec(5)}}, LossStatus{Bound: 5, Wanted: 5}},
+		{"as asked for", spool.Stats{Loss: spool.Loss{Every: sec(5), Interval: sec(5)}},
+			LossStatus{Bound: 5, Wanted: 5}},
 		{"longer", spool.Stats{Loss: spool.Loss{Every: sec(5), Interval: sec(60), Since: now.Add(-sec(40))}},
 			LossStatus{Seconds: 40, Bound: 60, Wanted: 5, GivesWay: "flush_every"}},
 		{"as long as it may be", spool.Stats{Loss: spool.Loss{Every: sec(5), Interval: sec(60), Over: true}},
