@@ -176,9 +176,9 @@ func (m *Meter) Status() Status {
 	switch {
 	case known && !m.rec.Period.Equal(start):
 		// What came since the last look is the new period's, also of a time in which
-		// nobody knew which one it was.
+		// nobody knew which one it was. Where the clock is set back nothing is forgotten.
 		used := fresh
-		if m.rec.Period.IsZero() {
+		if m.rec.Period.IsZero() || start.Before(m.rec.Period) {
 			used += m.rec.Used
 		}
 		m.rec = record{Version: fileVersion, Period: start, Since: now, Used: used}

@@ -94,6 +94,10 @@ func TestUnknownTime(t *testing.T) {
 	if st := m.Status(); st.Used != 150 || !st.Ends.Equal(time.Date(2027, 1, 15, 0, 0, 0, 0, time.UTC)) {
 		t.Errorf("%+v", st)
 	}
+	now = now.AddDate(0, -1, 0) // the clock was wrong
+	if st := m.Status(); st.Used != 150 || !st.Ends.Equal(time.Date(2026, 12, 15, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("%+v", st)
+	}
 	m.up.Add(900)
 	if st := m.Status(); st.Level != Used || st.Left != 0 {
 		t.Errorf("%+v", st)
