@@ -12,7 +12,8 @@ var ErrBusFree = errors.New("hal: the bus is not held")
 // A BusError is a transfer that a bus could not carry: another driver of its
 // lines, a clock that does not rise, a transfer that does not end. A missing
 // acknowledge is none, since the other chips go on. Drivers also wrap what looks
-// like a line that is held: answers of zeros alone, acknowledged by nobody's will.
+// like a line that is held: an acknowledge and then zeros alone, which a low data
+// line gives without any chip.
 // Where several come in a row on one Bus, a chip may hold it; see Recoverer.
 type BusError struct {
 	Bus string // as in Board.Buses
@@ -31,7 +32,9 @@ type Recoverer interface {
 	// the board can do (UM10204 3.1.16), and says in a word or two what it did.
 	// Handles on the bus stay good; their transfers wait meanwhile. An error
 	// says why nothing could be done, or that the bus is still held; ErrBusFree
-	// that it never was. It returns by ctx's end. Calls run one after another.
+	// that it never was. It returns by ctx's end; what still hangs in the kernel
+	// then keeps transfers and other calls away until it ends. Calls run one
+	// after another.
 	RecoverBus(ctx context.Context, bus string) (did string, err error)
 }
 

@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/conn/v3/spi"
@@ -42,7 +43,7 @@ type Board struct {
 	put  func(path, text string) error              // writes a file below sys
 	mem  func(dev string) (memory, error)           // opens the registers of a Raspberry Pi's pins
 
-	freeing sync.Mutex // held while a bus is freed; taken before mu
+	freeing chan struct{} // holds one element while a bus is freed; taken before mu
 
 	mu    sync.Mutex // guards all below
 	buses map[int]*bus
@@ -82,6 +83,8 @@ func Open(log *slog.Logger, o Options) (hal.Board, error) {
 		mem:   openMemory,
 		buses: map[int]*bus{},
 		pwms:  map[string]bool{},
+
+		freeing: make(chan struct{}, 1),
 	}
 	chips, _ := filepath.Glob(b.dev + "/gpiochip*") // the pattern is well formed
 	log.Info("board", "buses", b.Buses(), "gpio_chips", len(chips))
@@ -149,12 +152,22 @@ func (b *Board) openLine(r request) (*line, error) {
 	return l, nil
 }
 
+// closeWait is how long Close waits for a recovery that hangs in the kernel.
+const closeWait = 5 * time.Second
+
 // Close closes the buses, also those that handles still use; it waits for the
-// transfers that run. Lines are closed by whoever opened them.
+// transfers that run, and for a recovery up to closeWait. Lines are closed by
+// whoever opened them.
 func (b *Board) Close() error {
+	var errs []error
+	select {
+	case b.freeing <- struct{}{}:
+		defer func() { <-b.freeing }()
+	case <-time.After(closeWait):
+		errs = append(errs, errors.New("a bus is still being freed: the kernel does not let go of it"))
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var errs []error
 	for n, shared := range b.buses {
 		errs = append(errs, shared.drop(true))
 		delete(b.buses, n)

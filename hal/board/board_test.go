@@ -79,6 +79,8 @@ func fake(t *testing.T, files ...string) (*Board, map[int]*wires) {
 		mem:   openMemory,
 		buses: map[int]*bus{},
 		pwms:  map[string]bool{},
+
+		freeing: make(chan struct{}, 1),
 		open: func(n int) (i2c.BusCloser, error) {
 			if opened[n] == nil {
 				opened[n] = &wires{number: n}

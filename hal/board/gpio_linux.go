@@ -112,6 +112,9 @@ var ioctl = func(fd int, op uintptr, arg unsafe.Pointer) error {
 	}
 }
 
+// dup is replaced by tests, which have files enough.
+var dup = func(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0) }
+
 // A line is an open input or output. Its file is the kernel's lease on it.
 type line struct {
 	f    *os.File
@@ -213,15 +216,12 @@ func openChip(dev string, r *request) (fd int, err error) {
 	fd = -1
 	var have []string // labels
 	var named []string
-	keep := func(c *chip, offset int) bool {
-		if named = append(named, fmt.Sprintf("%s:%d", c.label, offset)); len(named) > 1 {
-			return true
+	var failed error // to keep a file
+	keep := func(c *chip, offset int) {
+		if named = append(named, fmt.Sprintf("%s:%d", c.label, offset)); len(named) == 1 {
+			r.offset = uint32(offset)
+			fd, failed = dup(c.fd)
 		}
-		if r.offset = uint32(offset); fd >= 0 {
-			unix.Close(fd)
-		}
-		fd, _ = unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0)
-		return true
 	}
 	number, isGPIO := gpioNumber(r.line)
 	header := -1
@@ -240,11 +240,19 @@ func openChip(dev string, r *request) (fd int, err error) {
 				found = true
 			}
 		}
-		if !found && isGPIO && header < 0 && number < c.lines && slices.Contains(headers, c.label) {
-			header, _ = unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0)
+		if !found && isGPIO && header < 0 && failed == nil && number < c.lines && slices.Contains(headers, c.label) {
+			header, failed = dup(c.fd)
 		}
 		return true
 	})
+	if failed != nil {
+		for _, opened := range []int{fd, header} {
+			if opened >= 0 {
+				unix.Close(opened)
+			}
+		}
+		return -1, failed
+	}
 	if fd < 0 && header >= 0 { // a description without names
 		r.offset = uint32(number)
 		return header, nil

@@ -72,15 +72,13 @@ func (b *Board) OpenPWM(name string) (hal.PWM, error) {
 		return nil, fmt.Errorf("PWM %q: %w: the controller has %d outputs", name, hal.ErrNoDevice, have)
 	}
 	p := &pwm{board: b, name: name, folder: filepath.Join(folder, fmt.Sprintf("pwm%d", n))}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.pwms[p.folder] {
+	if !p.reserve() {
 		return nil, fmt.Errorf("PWM %q: in use", name)
 	}
 	if err := p.export(folder, n); err != nil {
+		_ = p.Close() // err says more
 		return nil, fmt.Errorf("PWM %q: %w", name, err)
 	}
-	b.pwms[p.folder] = true
 	return p, nil
 }
 
@@ -94,6 +92,19 @@ type pwm struct {
 	closed bool
 }
 
+// reserve takes the output unless it is taken.
+func (p *pwm) reserve() bool {
+	p.board.mu.Lock()
+	defer p.board.mu.Unlock()
+	if p.board.pwms[p.folder] {
+		return false
+	}
+	p.board.pwms[p.folder] = true
+	return true
+}
+
+// export makes the output's files, and waits for udev to hand them to our group, up
+// to pwmReady. The board's lock is not held.
 func (p *pwm) export(chip string, n uint64) error {
 	if _, err := os.Stat(p.folder); err == nil {
 		return nil // exported before

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/hal"
@@ -74,18 +75,45 @@ func clockFree(p pair) error {
 }
 
 // RecoverBus frees a bus by what Options and the machine allow, one way after the
-// other until one helps.
+// other until one helps. What hangs in the kernel at ctx's end is left behind: it
+// keeps the bus's transfers and other recoveries away until it ends, and Close waits
+// for it.
 func (b *Board) RecoverBus(ctx context.Context, name string) (did string, err error) {
 	h, err := b.I2C(name) // nobody has it open where a chip holds it since the boot
 	if err != nil {
 		return "", err
 	}
-	defer h.Close()
-	b.freeing.Lock() // recovery is rare: one at a time
-	defer b.freeing.Unlock()
-	shared := h.(*handle).shared
-	f := &freeing{bus: shared}
-	defer f.leave()
+	select {
+	case b.freeing <- struct{}{}: // recovery is rare: one at a time
+	case <-ctx.Done():
+		_ = h.Close() // the context's error says more
+		return "", fmt.Errorf("%s: another recovery has not ended: %w", name, ctx.Err())
+	}
+	f := &freeing{bus: h.(*handle).shared}
+	f.doing.Store(errHangs)
+	type outcome struct {
+		did string
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		did, err := b.free(ctx, f)
+		f.leave()
+		err = errors.Join(err, h.Close())
+		<-b.freeing
+		done <- outcome{did, err}
+	}()
+	select {
+	case o := <-done:
+		return o.did, o.err
+	case <-ctx.Done():
+		return "", fmt.Errorf("%s: %w: %w", name, f.doing.Load().(error), ctx.Err())
+	}
+}
+
+// free is RecoverBus without an end of its own.
+func (b *Board) free(ctx context.Context, f *freeing) (did string, err error) {
+	name := f.bus.name
 	hangs := f.enter(ctx)
 	if ctx.Err() != nil {
 		return "", fmt.Errorf("%s: %w", name, errors.Join(hangs, ctx.Err()))
@@ -102,7 +130,7 @@ func (b *Board) RecoverBus(ctx context.Context, name string) (did string, err er
 		}
 		errs = append(errs, err)
 	}
-	for _, w := range b.ways(shared.number, name) {
+	for _, w := range b.ways(f.bus.number, name) {
 		what, err := w(ctx, f)
 		if what == "" {
 			continue // not here
@@ -225,7 +253,7 @@ func (p *linePair) read() (scl, sda bool, err error) {
 // rebind unbinds the controller from its driver, which resets it, and binds it
 // again, with something between. The kernel waits for all who have the bus open
 // before it lets go, so our file is closed first; a program that keeps its own
-// holds this up, and then it goes on behind ctx's end.
+// holds this up. After ctx's end the driver is only bound again.
 func (b *Board) rebind(ctx context.Context, f *freeing, between func() error) error {
 	if err := f.enter(ctx); err != nil {
 		return err
@@ -241,18 +269,14 @@ func (b *Board) rebind(ctx context.Context, f *freeing, between func() error) er
 		return fmt.Errorf("the bus has no driver of its own: %w", err)
 	}
 	f.bus.drop(false)
-	done := make(chan error, 1)
-	go func() {
-		err := b.put(filepath.Join(driver, "unbind"), filepath.Base(device))
-		if err == nil {
-			err = errors.Join(between(), b.put(filepath.Join(driver, "bind"), filepath.Base(device)))
+	f.doing.Store(errKept)
+	defer f.doing.Store(errHangs)
+	err = b.put(filepath.Join(driver, "unbind"), filepath.Base(device))
+	if err == nil {
+		if err = ctx.Err(); err == nil {
+			err = between()
 		}
-		done <- err
-	}()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return fmt.Errorf("the kernel does not let go of the bus: is another program using it? %w", ctx.Err())
+		err = errors.Join(err, b.put(filepath.Join(driver, "bind"), filepath.Base(device)))
 	}
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("%w: this takes root", err)
@@ -262,11 +286,16 @@ func (b *Board) rebind(ctx context.Context, f *freeing, between func() error) er
 
 // A freeing is one call of RecoverBus.
 type freeing struct {
-	bus  *bus
-	held bool // no transfer runs
+	bus   *bus
+	held  bool         // no transfer runs
+	doing atomic.Value // an error: why it has not ended, if it has not
 }
 
-var errHangs = errors.New("a transfer hangs in the bus")
+// Both have one type, as atomic.Value wants it.
+var (
+	errHangs = errors.New("a transfer hangs in the bus")
+	errKept  = errors.New("the kernel does not let go of the bus: is another program using it?")
+)
 
 // enter keeps transfers away. One that runs is waited for, up to transferEnd:
 // what hangs then hangs in the bus, and may come back once that is free.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -302,13 +303,11 @@ func TestRecoverOtherPins(t *testing.T) {
 	}
 }
 
-// The controller's driver is unbound and bound again, with nobody holding the
-// bus's file and the lines clocked between.
-func TestRebind(t *testing.T) {
-	b, bus, h, name := stuckBoard(t, 9, BusRecovery{SCL: "rp1:3", SDA: "rp1:2", Rebind: true})
-	kernelLines(t, "rp1", bus.chip)
+// boundDriver makes the files of the bus's controller, and returns its driver's folder.
+func boundDriver(t *testing.T, b *Board) (driver string) {
+	t.Helper()
 	device := filepath.Join(b.sys, "devices/platform/soc/1f00074000.i2c")
-	driver := filepath.Join(b.sys, "bus/platform/drivers/i2c_designware")
+	driver = filepath.Join(b.sys, "bus/platform/drivers/i2c_designware")
 	for _, d := range []string{filepath.Join(device, "i2c-1"), driver, filepath.Join(b.sys, "bus/i2c/devices")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
@@ -318,6 +317,67 @@ func TestRebind(t *testing.T) {
 		os.Symlink(filepath.Join(device, "i2c-1"), filepath.Join(b.sys, "bus/i2c/devices/i2c-1"))); err != nil {
 		t.Fatal(err)
 	}
+	return driver
+}
+
+// A rebind that the kernel holds up at the context's end keeps the bus's transfers and
+// a second recovery away until it ends; then the driver is bound, and no pin is driven.
+// Close waits for it.
+func TestRebindHeldUp(t *testing.T) {
+	b, bus, h, name := stuckBoard(t, 9, BusRecovery{SCL: "rp1:3", SDA: "rp1:2", Rebind: true})
+	kernelLines(t, "rp1", bus.chip)
+	boundDriver(t, b)
+	unbinding, held := make(chan struct{}), make(chan struct{})
+	var bound atomic.Bool
+	b.put = func(path, _ string) error {
+		if filepath.Base(path) == "unbind" {
+			close(unbinding)
+			<-held
+		} else {
+			bound.Store(true)
+		}
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-unbinding
+		cancel()
+	}()
+	if _, err := b.RecoverBus(ctx, name); !errors.Is(err, context.Canceled) || !errors.Is(err, errKept) {
+		t.Errorf("held up: %v", err)
+	}
+	transfer := make(chan error, 1)
+	go func() { transfer <- h.Tx(0x76, nil, nil) }()
+	short, stop := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer stop()
+	if _, err := b.RecoverBus(short, name); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a second recovery: %v", err)
+	}
+	select {
+	case err := <-transfer:
+		t.Errorf("a transfer beside the rebind: %v", err)
+	default:
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- b.Close() }()
+	select {
+	case err := <-closed:
+		t.Errorf("closed beside the rebind: %v", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	close(held)
+	if err := <-closed; err != nil || !bound.Load() || bus.chip.clocks != 0 {
+		t.Errorf("closed: %v; bound: %v; %d clocks", err, bound.Load(), bus.chip.clocks)
+	}
+	<-transfer
+}
+
+// The controller's driver is unbound and bound again, with nobody holding the
+// bus's file and the lines clocked between.
+func TestRebind(t *testing.T) {
+	b, bus, h, name := stuckBoard(t, 9, BusRecovery{SCL: "rp1:3", SDA: "rp1:2", Rebind: true})
+	kernelLines(t, "rp1", bus.chip)
+	driver := boundDriver(t, b)
 	var wrote []string
 	var refuse error
 	b.put = func(path, text string) error {
@@ -359,6 +419,14 @@ func TestRecoverHanging(t *testing.T) {
 	if _, err := b.RecoverBus(ctx, name); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a transfer that hangs: %v", err)
 	}
+	// Nor is a recovery that hangs waited for by another.
+	b.freeing <- struct{}{}
+	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := b.RecoverBus(ctx, name); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("another recovery: %v", err)
+	}
+	<-b.freeing
 	go func() {
 		for bus.chip.stopped() == 0 {
 			time.Sleep(time.Millisecond)
@@ -393,6 +461,18 @@ func (h hanging) Tx(addr uint16, w, r []byte) error {
 		<-h.out
 	}
 	return h.BusCloser.Tx(addr, w, r)
+}
+
+// A program that has no file left says so, not that there is no such line.
+func TestLineWithoutFiles(t *testing.T) {
+	b, _ := fake(t, "gpiochip0")
+	kernelLines(t, "pinctrl-bcm2711", newStuck(0))
+	real := dup
+	defer func() { dup = real }()
+	dup = func(int) (int, error) { return -1, unix.EMFILE }
+	if _, err := b.Input("GPIO17"); !errors.Is(err, unix.EMFILE) {
+		t.Error(err)
+	}
 }
 
 // Registers are read and written where the datasheet has them.
