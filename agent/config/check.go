@@ -3,20 +3,18 @@ package config
 import (
 	"fmt"
 	"net"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/hal/form"
 )
 
 // Names as AWS IoT has them for things; a sensor's is one level of a topic.
-var (
-	thingName    = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
-	templateName = regexp.MustCompile(`^[0-9A-Za-z_-]{1,36}$`)
-	channelName  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
-	sensorName   = regexp.MustCompile(`^[A-Za-z0-9_:-]{1,64}$`)
-)
+func thingName(s string) bool    { return form.Thing.Is(s, 1, 128) }
+func templateName(s string) bool { return form.Name.Is(s, 1, 36) }
+func sensorName(s string) bool   { return form.Thing.Is(s, 1, 64) }
 
 // maxSocket is the longest path of a Unix socket on Linux, without its end.
 const maxSocket = 107
@@ -57,9 +55,9 @@ func (f *findings) span(key string, got, low, high Duration) {
 	}
 }
 
-// form wants a text that the expression matches.
-func (f *findings) form(key, got string, form *regexp.Regexp, want string) {
-	if !form.MatchString(got) {
+// form wants a text of which is holds.
+func (f *findings) form(key, got string, is func(string) bool, want string) {
+	if !is(got) {
 		f.bad(key, strconv.Quote(got), want)
 	}
 }

@@ -274,7 +274,7 @@ func FuzzLoad(f *testing.F) {
 		resolve(&c, "/x")
 		c.derive()
 		errs = append(errs, c.check(errs, nil)...)
-		if len(errs) == 0 && (c.Spool.MaxBytes < 1<<20 || (!thingName.MatchString(c.Thing) &&
+		if len(errs) == 0 && (c.Spool.MaxBytes < 1<<20 || (!thingName(c.Thing) &&
 			(c.Thing != "" || c.Provision.Template == "")) || c.Uplink.Inflight < 1) {
 			t.Fatalf("accepted %+v", c)
 		}

@@ -4,10 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tidemill/tidemill/hal/form"
 )
 
 // remoteDrivers are those of which a deviceConfiguration may make sensors: they read. All
@@ -47,13 +48,20 @@ func localOption(name string) string {
 
 // hardware are the paths that may be named. Opening another can do harm by itself: a
 // watchdog that is opened and closed again restarts the device.
-var hardware = regexp.MustCompile(`^/dev/(i2c-|spidev|tty|serial/by-(id|path)/)[0-9A-Za-z._:-]+$`)
+func hardware(path string) bool {
+	for _, begin := range []string{"i2c-", "spidev", "tty", "serial/by-id/", "serial/by-path/"} {
+		if rest, ok := strings.CutPrefix(path, "/dev/"+begin); ok {
+			return (form.Thing + "..").Is(rest, 1, len(rest))
+		}
+	}
+	return false
+}
 
 // isHardware says whether an option may have this text. A port is a path whatever it
 // looks like; others, such as the name of a line or of a chip, are none unless they have a
 // slash.
 func isHardware(option, text string) bool {
-	return option != "port" && !strings.Contains(text, "/") || hardware.MatchString(text)
+	return option != "port" && !strings.Contains(text, "/") || hardware(text)
 }
 
 // sensorDenied returns what of a sensor is not for the bridge to set, whatever the file

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/sampler"
 	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/form"
 )
 
 // A Sensor is one source of readings, or an actuator.
@@ -207,7 +208,7 @@ func (f *findings) sampling(at string, s sampler.Sampling) {
 
 // channel wants a name that a channel can have.
 func (f *findings) channel(key, name string) {
-	f.form(key, name, channelName, "a channel's name: a-z 0-9 _, at most 32")
+	f.form(key, name, form.Channel, "a channel's name: a-z 0-9 _, at most 32")
 }
 
 func (c *Config) checkSensors(f *findings, options func(string, map[string]any) []error) {

@@ -35,12 +35,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"time"
 
 	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/agent/secretfile"
+	"github.com/tidemill/tidemill/hal/form"
 )
 
 // Options say where and as what a device is provisioned.
@@ -272,13 +272,6 @@ type outcome struct {
 // as the bridge repeats the outcome that it came from.
 const patience = 24 * time.Hour
 
-// What a thing may be called, and a certificate (service's API reference,
-// thingName and certificateId): the one is part of topics, the other of paths.
-var (
-	thingName     = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
-	certificateID = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
-)
-
 // run does the steps that are left. thing is what must come of it, "" for
 // anything.
 func (w *work) run(ctx context.Context, thing string) (*Identity, error) {
@@ -381,7 +374,8 @@ func (w *work) certificate(ctx context.Context, x *exchange, key []byte) (*pendi
 		return nil, err
 	}
 	w.o.Step("certificate answered")
-	if !certificateID.MatchString(got.ID) || got.Token == "" {
+	// As the service's API reference has it (certificateId): it is part of paths.
+	if !form.Hex.Is(got.ID, 64, 64) || got.Token == "" {
 		return nil, fmt.Errorf("the answer has no token, or no id of a certificate: %.80q", got.ID)
 	}
 	if _, err := tls.X509KeyPair([]byte(got.PEM), key); err != nil {
@@ -431,7 +425,8 @@ func (w *work) outcome(ctx context.Context, x *exchange, p *pending) (*outcome, 
 		return nil, err
 	}
 	w.o.Step("outcome answered")
-	if !thingName.MatchString(out.Thing) {
+	// Likewise (thingName): it is part of topics.
+	if !form.Thing.Is(out.Thing, 1, 128) {
 		return nil, fmt.Errorf("the template makes no thing, or one called %.130q", out.Thing)
 	}
 	if string(out.Configuration) == "null" || len(out.Configuration) == 0 {

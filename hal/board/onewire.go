@@ -7,17 +7,21 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
+	"strings"
 
 	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/form"
 )
 
 // The kernel names a chip's folder by family and serial number
 // (Documentation/w1/w1-generic); its masters are w1_bus_masterN.
-var (
-	oneWireChip = regexp.MustCompile(`^[0-9a-f]{2}-[0-9a-f]{12}$`)
-	oneWireFile = regexp.MustCompile(`^[a-z0-9_]{1,32}$`)
-)
+func oneWireChip(name string) bool {
+	family, serial, _ := strings.Cut(name, "-")
+	const hex form.Set = "09af"
+	return hex.Is(family, 2, 2) && hex.Is(serial, 12, 12)
+}
+
+func oneWireFile(name string) bool { return form.Set("az09__").Is(name, 1, 32) }
 
 // maxOneWire bounds what is read of a file, in bytes; w1_slave has 75.
 const maxOneWire = 4096
@@ -37,7 +41,7 @@ func (b *Board) OneWireChips() ([]string, error) {
 	}
 	var chips []string
 	for _, e := range all {
-		if oneWireChip.MatchString(e.Name()) {
+		if oneWireChip(e.Name()) {
 			chips = append(chips, e.Name())
 		}
 	}
@@ -46,7 +50,7 @@ func (b *Board) OneWireChips() ([]string, error) {
 
 // ReadOneWire reads a file of a chip.
 func (b *Board) ReadOneWire(chip, file string) ([]byte, error) {
-	if !oneWireChip.MatchString(chip) || !oneWireFile.MatchString(file) {
+	if !oneWireChip(chip) || !oneWireFile(file) {
 		return nil, fmt.Errorf("1-Wire %q: %w: want a name such as 28-00000a1b2c3d", chip, hal.ErrNoDevice)
 	}
 	folder := filepath.Join(b.oneWire(), chip)

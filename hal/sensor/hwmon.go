@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/form"
 )
 
 var hwmonDriver = driver{
@@ -62,9 +62,6 @@ var hwmonKinds = map[string]struct {
 	"fan":      {"fan", "1/min", 1},
 }
 
-// hwmonFile is an input's file; power has an average where it has no input.
-var hwmonFile = regexp.MustCompile(`^(temp|in|curr|power|energy|humidity|freq|fan)(\d+)_(input|average)$`)
-
 type hwmonChannel struct {
 	input  string // "temp1"
 	kind   string // "temp"
@@ -73,12 +70,16 @@ type hwmonChannel struct {
 	label  string
 }
 
+// hwmonInput takes the name of an input's file apart; power has an average where it has
+// no input.
 func hwmonInput(file string) (hwmonChannel, bool) {
-	m := hwmonFile.FindStringSubmatch(file)
-	if m == nil || m[3] == "average" && m[1] != "power" {
+	input, what, _ := strings.Cut(file, "_")
+	kind, number := form.Lower.Cut(input)
+	if _, ok := hwmonKinds[kind]; !ok || !form.Digits.Is(number, 1, len(number)) || what != "input" &&
+		(what != "average" || kind != "power") {
 		return hwmonChannel{}, false
 	}
-	return hwmonChannel{input: m[1] + m[2], kind: m[1], number: m[2], file: file}, true
+	return hwmonChannel{input: input, kind: kind, number: number, file: file}, true
 }
 
 func (h hwmon) find(files fs.FS) (sysDir, error) {

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/form"
 	"github.com/tidemill/tidemill/hal/sensor/payload"
 )
 
@@ -96,16 +96,28 @@ type iioChannel struct {
 	by       float64
 }
 
-var iioName = regexp.MustCompile(`^in_([a-z]+)(\d*)(-[a-z]+\d*)?(_[a-z0-9_]+)?$`)
-
-// iioParse takes a channel's name apart.
+// iioParse takes a channel's name apart: in_, a kind, a number, -kind and a number for a
+// difference, and _modifier.
 func iioParse(name string) (iioChannel, bool) {
-	m := iioName.FindStringSubmatch(name)
-	if m == nil {
+	c := iioChannel{attr: name}
+	rest, ok := strings.CutPrefix(name, "in_")
+	if c.kind, rest = form.Lower.Cut(rest); !ok || c.kind == "" {
 		return iioChannel{}, false
 	}
-	t, ok := iioTypes[m[1]]
-	c := iioChannel{attr: name, kind: m[1], number: m[2], minus: m[3], modifier: m[4], unit: t.unit, by: t.by}
+	c.number, rest = form.Digits.Cut(rest)
+	if other, ok := strings.CutPrefix(rest, "-"); ok {
+		kind, after := form.Lower.Cut(other)
+		number, modifier := form.Digits.Cut(after)
+		if kind == "" {
+			return iioChannel{}, false
+		}
+		c.minus, rest = "-"+kind+number, modifier
+	}
+	if c.modifier = rest; rest != "" && (rest[0] != '_' || !form.Set("az09__").Is(rest[1:], 1, len(rest))) {
+		return iioChannel{}, false
+	}
+	t, ok := iioTypes[c.kind]
+	c.unit, c.by = t.unit, t.by
 	if c.kind == "concentration" && (c.modifier == "_co2" || c.modifier == "_voc") {
 		c.unit, c.by = "ppm", 1e4 // of percent: what people know of CO2
 	}
@@ -137,8 +149,15 @@ func (c iioChannel) shared(what string) []string {
 	return slices.Compact(names)
 }
 
-// iioFile ends the names of files with a channel's value.
-var iioFile = regexp.MustCompile(`^(in_.+)_(input|raw)$`)
+// iioFile is the channel whose value a file has, "" if it has none.
+func iioFile(name string) string {
+	for _, end := range []string{"_input", "_raw"} {
+		if attr, ok := strings.CutSuffix(name, end); ok && strings.HasPrefix(attr, "in_") && attr != "in_" {
+			return attr
+		}
+	}
+	return ""
+}
 
 // list returns the channels wanted, by name.
 func (d *iio) list(dir sysDir) ([]iioChannel, error) {
@@ -148,8 +167,8 @@ func (d *iio) list(dir sysDir) ([]iioChannel, error) {
 	}
 	var all []string
 	for _, e := range entries {
-		if m := iioFile.FindStringSubmatch(e.Name()); m != nil && !slices.Contains(all, m[1]) {
-			all = append(all, m[1])
+		if attr := iioFile(e.Name()); attr != "" && !slices.Contains(all, attr) {
+			all = append(all, attr)
 		}
 	}
 	return d.choose(all)

@@ -8,13 +8,13 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/form"
 )
 
 // A scanElement is where a channel's value stands in a scan of the buffer.
@@ -27,24 +27,31 @@ type scanElement struct {
 	repeat              int
 }
 
-// scanType is the text of a file X_type: byte order, sign, bits that count, bits in
+// parseScanType reads the text of a file X_type: byte order, sign, bits that count, bits in
 // the buffer, how often, and how far to shift right: "be:s12/16>>4", "le:s16/16X4>>0".
-var scanType = regexp.MustCompile(`^(be|le):([su])(\d{1,3})/(\d{1,3})(?:X(\d{1,2}))?(?:>>(\d{1,2}))?$`)
-
 func parseScanType(s string) (e scanElement, err error) {
-	m := scanType.FindStringSubmatch(s)
-	if m == nil {
+	rest, good := s, true
+	// number reads a number of at most most digits after begin. Where begin is not it is
+	// otherwise, or what is wrong if that is -1.
+	number := func(begin string, most, otherwise int) int {
+		after, ok := strings.CutPrefix(rest, begin)
+		if !ok {
+			good = good && otherwise >= 0
+			return otherwise
+		}
+		digits, left := form.Digits.Cut(after)
+		good, rest = good && form.Digits.Is(digits, 1, most), left
+		n, _ := strconv.Atoi(digits) // digits, few
+		return n
+	}
+	order, rest0, _ := strings.Cut(s, ":")
+	e.big, e.signed = order == "be", strings.HasPrefix(rest0, "s")
+	if rest0 == "" || order != "be" && order != "le" || !e.signed && rest0[0] != 'u' {
 		return e, fmt.Errorf("%w: a buffer's type %.40q", ErrUnsupported, s)
 	}
-	n := func(s string, def int) int {
-		if i, err := strconv.Atoi(s); err == nil {
-			return i
-		}
-		return def
-	}
-	e = scanElement{big: m[1] == "be", signed: m[2] == "s", bits: n(m[3], 0), stored: n(m[4], 0),
-		repeat: n(m[5], 1), shift: n(m[6], 0)}
-	if e.bits < 1 || e.bits+e.shift > e.stored || !slices.Contains([]int{8, 16, 32, 64}, e.stored) || e.repeat < 1 {
+	rest = rest0[1:]
+	e.bits, e.stored, e.repeat, e.shift = number("", 3, -1), number("/", 3, -1), number("X", 2, 1), number(">>", 2, 0)
+	if !good || rest != "" || e.bits < 1 || e.bits+e.shift > e.stored || !slices.Contains([]int{8, 16, 32, 64}, e.stored) || e.repeat < 1 {
 		return e, fmt.Errorf("%w: a buffer's type %.40q", ErrUnsupported, s)
 	}
 	return e, nil

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/form"
 )
 
 // A Survey is what a board has, and the sensors that could be configured for it.
@@ -190,11 +190,9 @@ func (s *Survey) hwmon(files fs.FS) {
 	s.Hwmon = s.named(files, "sys/class/hwmon/hwmon*", "hwmon", "chip")
 }
 
-var noName = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
-
 // nameFor is a sensor's name made of a device's.
 func nameFor(device, otherwise string) string {
-	name := strings.Trim(noName.ReplaceAllString(device, "-"), "-")
+	name := strings.Trim(form.Name.Replace(device, '-'), "-")
 	if name == "" {
 		return otherwise
 	}
@@ -203,7 +201,10 @@ func nameFor(device, otherwise string) string {
 
 // headerLine is a line of a Raspberry Pi's header. Other lines may switch what the
 // board needs.
-var headerLine = regexp.MustCompile(`^GPIO[0-9]+$`)
+func headerLine(name string) bool {
+	number, ok := strings.CutPrefix(name, "GPIO")
+	return ok && form.Digits.Is(number, 1, len(number))
+}
 
 // gpio suggests a free line of each controller's header: GPIO17, or else the first
 // after those that have a use of their own.
@@ -219,7 +220,7 @@ func (s *Survey) gpio(b hal.Board) {
 		free := ""
 		for i, line := range c.Lines {
 			g.Lines = append(g.Lines, GPIOLine{i, line.Name, line.User})
-			if line.User == "" && headerLine.MatchString(line.Name) && (free == "" || line.Name == "GPIO17") {
+			if line.User == "" && headerLine(line.Name) && (free == "" || line.Name == "GPIO17") {
 				free = line.Name
 			}
 		}
@@ -240,7 +241,13 @@ func (s *Survey) pwm(names []string) {
 
 // ttyPorts are the names of ports that a wire can be at: the Raspberry Pi's,
 // USB's, and the classic ones, of which Linux has names without ports.
-var ttyPorts = regexp.MustCompile(`^tty(AMA|USB|ACM|S|O|mxc|PS|SC)[0-9]+$`)
+var ttyPorts = []string{"ttyAMA", "ttyUSB", "ttyACM", "ttyS", "ttyO", "ttymxc", "ttyPS", "ttySC"}
+
+// ttyPort says whether a port has one of those names, with a number.
+func ttyPort(name string) bool {
+	kind := strings.TrimRight(name, "0123456789")
+	return kind != name && slices.Contains(ttyPorts, kind)
+}
 
 // stablePorts are the names of USB ports that stay when others come and go, by the
 // kernel's.
@@ -267,7 +274,7 @@ func (s *Survey) serial(files fs.FS) {
 	stable := stablePorts(files)
 	for _, e := range entries {
 		dir := sysDir{files, "sys/class/tty/" + e.Name()}
-		if !ttyPorts.MatchString(e.Name()) || !dir.has("device") {
+		if !ttyPort(e.Name()) || !dir.has("device") {
 			continue
 		}
 		// Port type 0 is a name without hardware (serial_core's sysfs).

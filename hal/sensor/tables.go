@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 
 	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/form"
 )
 
 // texts returns a list of strings, nil if there is none. It is not empty, and its
@@ -110,15 +110,12 @@ func (o *options) tables(key string, read func(i int, t *options)) int {
 	return len(list)
 }
 
-// channelName is what hal.Channel says of names.
-var channelName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
-
 // channelName returns the required option name, of which others lists those taken.
 func (o *options) channelName(others []hal.Channel) string {
 	name := o.required("name")
 	switch {
 	case name == "":
-	case !channelName.MatchString(name) || name == "ts":
+	case !form.Channel(name) || name == "ts":
 		o.fail("name", "%q, want [a-z][a-z0-9_]*, at most 32 bytes, and not ts", name)
 	case slices.ContainsFunc(others, func(c hal.Channel) bool { return c.Name == name }):
 		o.fail("name", "%q, want a name that no other channel has", name)
