@@ -39,3 +39,9 @@ type Pusher interface {
 	// at a time calls Next or Read.
 	Next(ctx context.Context) (Push, error)
 }
+
+// A Dropper is a Pusher that counts the readings which its full queue dropped.
+type Dropper interface {
+	// Dropped is how many those were since Open. Any goroutine may call it.
+	Dropped() uint64
+}

@@ -251,7 +251,7 @@ func openBoard(cfg config.Config, log *slog.Logger) (hal.Board, error) {
 func OpenBoard(cfg config.Config, log *slog.Logger) (hal.Board, error) { return openBoard(cfg, log) }
 
 func (a *Agent) open(ctx context.Context, s sampler.Spec) (hal.Sensor, error) {
-	return sensor.Open(ctx, s.Driver, a.board, s.Options)
+	return sensor.OpenBy(ctx, s.Driver, a.board, s.Options, a.clock.CertTime)
 }
 
 func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Options {

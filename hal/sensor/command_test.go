@@ -212,4 +212,5 @@ func TestCommandFloods(t *testing.T) {
 	s := keep(t, "command", nil, map[string]any{"mode": "stream",
 		"command": sh("i=0; while :; do i=$((i+1)); echo n=$i; done")})
 	await.True(t, "more came than are kept", func() bool { v := reading(t, s); return v["readings"].Int() > 400 })
+	await.True(t, "what its queue drops is counted", func() bool { return s.(hal.Dropper).Dropped() > 0 })
 }

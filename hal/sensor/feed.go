@@ -18,7 +18,7 @@ import (
 // twenty devices, 100 KB.
 const feedQueue = 256
 
-// lostEach is of how many lost readings one is told in the log.
+// lostEach is after how many lost readings the log says it again.
 const lostEach = 1000
 
 // The pauses between two starts of a source that ends, and how long it must have
@@ -40,10 +40,10 @@ type feed struct {
 
 	mu     sync.Mutex // guards all below
 	queue  []hal.Push
-	count  int64 // readings taken in all
-	lost   int64 // of them, pushed out of the queue
-	up     bool  // the source runs
-	err    error // why it does not
+	count  int64  // readings taken in all
+	lost   uint64 // of them, pushed out of the queue
+	up     bool   // the source runs
+	err    error  // why it does not
 	closed bool
 }
 
@@ -141,6 +141,13 @@ func (f *feed) put(p hal.Push) {
 		slog.Default().Warn("a source says more than is taken, its oldest readings go", "source", f.name, "lost", lost)
 	}
 	f.signal()
+}
+
+// Dropped is hal.Dropper's.
+func (f *feed) Dropped() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lost
 }
 
 // Next is hal.Pusher's.

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -46,7 +47,7 @@ var mqttDriver = driver{
 	set: func(o *options) opener {
 		m := &mqttSensor{endpoint: o.required("endpoint"), topics: o.texts("topics"), user: o.text("user", ""),
 			password: o.text("password_file", ""), ca: o.text("ca", ""), client: o.text("client_id", ""),
-			qos: byte(o.between("qos", 0, 0, 1))}
+			qos: byte(o.between("qos", 0, 0, 1)), certTime: o.certTime}
 		m.retained, _ = o.flag("retained")
 		m.check(o)
 		var taken []hal.Channel
@@ -71,6 +72,7 @@ type mqttSensor struct {
 	retained                   bool
 	wild                       bool
 	mapping                    *mapping
+	certTime                   func() time.Time // by which the broker's certificate is judged
 	log                        *limitedLog
 }
 
@@ -145,19 +147,25 @@ const (
 
 // listen connects, subscribes and takes messages until the connection ends.
 func (m *mqttSensor) listen(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	down := make(chan error, 1)
-	var bound *mqttbound.Conn
+	var bound atomic.Pointer[mqttbound.Conn] // a client that still connects sets it
 	o, err := m.options()
 	if err != nil {
 		return err
 	}
 	o.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) {
-		c, err := m.dial(ctx)
-		if err == nil {
-			bound = mqttbound.New(c, mqttbound.MaxPacket)
-			return bound, nil
+		raw, err := m.dial(ctx)
+		if err != nil {
+			return nil, err
 		}
-		return nil, err
+		c := mqttbound.New(raw, mqttbound.MaxPacket)
+		if bound.Store(c); ctx.Err() != nil { // listen may have looked before
+			_ = c.Close()
+			return nil, ctx.Err()
+		}
+		return c, nil
 	})
 	o.SetConnectionLostHandler(func(_ mqtt.Client, err error) {
 		select {
@@ -166,15 +174,19 @@ func (m *mqttSensor) listen(ctx context.Context) error {
 		}
 	})
 	c := mqtt.NewClient(o)
+	defer c.Disconnect(100)
 	if err := settled(ctx, c.Connect()); err != nil {
+		cancel()
+		if conn := bound.Load(); conn != nil {
+			_ = conn.Close() // the client waits for the broker's answer without an end
+		}
 		return m.explain(err)
 	}
-	defer c.Disconnect(100)
 	filters := map[string]byte{}
 	for _, f := range m.topics {
 		filters[f] = m.qos
 	}
-	bound.Expect(len(filters))
+	bound.Load().Expect(len(filters))
 	subscribed := c.SubscribeMultiple(filters, m.message)
 	if err := settled(ctx, subscribed); err != nil {
 		return m.explain(err)
@@ -237,7 +249,7 @@ func (m *mqttSensor) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil || m.ca == "" {
 		return raw, err
 	}
-	conf := &tls.Config{ServerName: m.host, MinVersion: tls.VersionTLS12}
+	conf := &tls.Config{ServerName: m.host, MinVersion: tls.VersionTLS12, Time: m.certTime}
 	if m.ca != systemRoots {
 		pem, err := os.ReadFile(m.ca)
 		if conf.RootCAs = x509.NewCertPool(); err == nil && !conf.RootCAs.AppendCertsFromPEM(pem) {

@@ -1,6 +1,7 @@
 package sensor_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -216,6 +218,41 @@ func secret(t *testing.T, text string, mode os.FileMode) string {
 	return path
 }
 
+// A broker that does not answer a CONNECT is left, not kept connected for ever.
+func TestMQTTSilentBroker(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	left := make(chan error, 1)
+	connected := make(chan struct{})
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			left <- err
+			return
+		}
+		defer c.Close()
+		close(connected)
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_, err = io.Copy(io.Discard, c)
+		left <- err
+	}()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-connected
+		cancel()
+	}()
+	if _, err := sensor.Open(ctx, "mqtt", nil, map[string]any{"endpoint": l.Addr().String(),
+		"topics": []any{"t"}}); err == nil {
+		t.Error("open without an answer")
+	}
+	if err := <-left; errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("still connected")
+	}
+}
+
 func TestMQTTSecurity(t *testing.T) {
 	ca, conf := certificate(t)
 	other, _ := certificate(t)
@@ -243,6 +280,17 @@ func TestMQTTSecurity(t *testing.T) {
 		if (err == nil) != (c.kind == "" && c.says == "") || sensor.KindOf(err) != c.kind || err != nil &&
 			!strings.Contains(err.Error(), c.says) || strings.Contains(fmt.Sprint(err), "tide mill") {
 			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	// By the time that is handed down, not by the system's.
+	for at, ok := range map[time.Time]bool{time.Now(): true, time.Unix(0, 0): false} {
+		s, err := sensor.OpenBy(within(t, 20*time.Second), "mqtt", nil, map[string]any{"endpoint": "localhost:" + port,
+			"user": "pi", "password_file": good, "ca": ca, "topics": []any{"t"}}, func() time.Time { return at })
+		if err == nil {
+			s.Close()
+		}
+		if (err == nil) != ok {
+			t.Errorf("at %v: %v", at, err)
 		}
 	}
 	for toml, want := range map[string]string{

@@ -24,6 +24,8 @@ type options struct {
 	values map[string]any
 	asked  map[string]bool
 	errs   []error
+
+	certTime func() time.Time // see OpenBy
 }
 
 func newOptions(values map[string]any) *options {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/tidemill/tidemill/hal"
 )
@@ -102,10 +103,11 @@ func Drivers() []Driver {
 }
 
 // set finds the driver and reads the options.
-func set(name string, opts map[string]any) (opener, []error) {
+func set(name string, opts map[string]any, certTime func() time.Time) (opener, []error) {
 	for _, d := range drivers {
 		if d.Name == name {
 			o := newOptions(opts)
+			o.certTime = certTime
 			open := d.set(o)
 			return open, o.done()
 		}
@@ -129,7 +131,7 @@ func names() string {
 // opts has the types of TOML decoding; no key but the driver's own is allowed.
 // An unknown driver is an error of the key "driver". Nothing is opened.
 func Check(driver string, opts map[string]any) []error {
-	_, errs := set(driver, opts)
+	_, errs := set(driver, opts, time.Now)
 	return errs
 }
 
@@ -137,7 +139,15 @@ func Check(driver string, opts map[string]any) []error {
 // options' errors come as Check has them, joined. Open returns by ctx's end.
 // The sensor uses board until its Close, which must come before the board's.
 func Open(ctx context.Context, driver string, board hal.Board, opts map[string]any) (hal.Sensor, error) {
-	open, errs := set(driver, opts)
+	return OpenBy(ctx, driver, board, opts, time.Now)
+}
+
+// OpenBy is Open for a device whose clock may be wrong, as it is after the start of a
+// Raspberry Pi without a network: certificates are judged by certTime, as by
+// tls.Config.Time.
+func OpenBy(ctx context.Context, driver string, board hal.Board, opts map[string]any,
+	certTime func() time.Time) (hal.Sensor, error) {
+	open, errs := set(driver, opts, certTime)
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("sensor %s: %w", driver, errors.Join(errs...))
 	}
