@@ -66,7 +66,8 @@ func (s *settings) add(f *flag.FlagSet) {
 	f.StringVar(&s.Prefix, "prefix", "fleet", "the `beginning` of the things' names")
 	f.Uint64Var(&s.Seed, "seed", 1, "`seed` of weather and faults")
 	f.StringVar(&s.admin, "admin", "", "`path` of the bridge's admin socket, to make things by")
-	f.StringVar(&s.programs, "bridge", "", "start a bridge of its own by the programs in a `folder`, such as bin after make build")
+	f.StringVar(&s.programs, "bridge", "",
+		"start a bridge of its own by the programs in a `folder`, such as bin after make build")
 	f.StringVar(&s.claim.Endpoint, "endpoint", "",
 		"`host:port` of the bridge's MQTT (default: what the admin socket says)")
 	f.StringVar(&s.claim.CA, "ca", "", "`file` of the CA of the bridge, with -template")
@@ -87,7 +88,8 @@ func (s *settings) add(f *flag.FlagSet) {
 	f.DurationVar(&s.Flush, "flush", 5*time.Second, "spool.flush_every: a `time`, what a power cut costs")
 	f.DurationVar(&s.Ramp, "ramp", 10*time.Second, "`time` in which the devices start")
 	f.BoolVar(&s.Shadow, "shadow", true, "each device keeps a shadow")
-	f.BoolVar(&s.memory, "memory", false, "spools are in /dev/shm: nothing waits for a disk, and they are gone at the end")
+	f.BoolVar(&s.memory, "memory", false,
+		"spools are in /dev/shm: nothing waits for a disk, and they are gone at the end")
 	f.DurationVar(&s.length, "for", 0, "end after a `time`; 0: at Ctrl-C")
 	f.BoolVar(&s.json, "json", false, "print a JSON object a second")
 	x := &s.Faults

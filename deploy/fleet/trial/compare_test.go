@@ -43,8 +43,8 @@ func (w *world) compare() (out outcome, err error) {
 			have := stream[key]
 			for i, r := range want[sensor] {
 				if i >= len(have) || have[i].text != r.text {
-					return out, fmt.Errorf("%s: reading %d of %d, taken at %s, is not in its place: want %s, it has %v", key,
-						i+1, len(want[sensor]), r.at.Format(time.TimeOnly), r.text,
+					return out, fmt.Errorf("%s: reading %d of %d, taken at %s, is not in its place: want %s, it has %v",
+						key, i+1, len(want[sensor]), r.at.Format(time.TimeOnly), r.text,
 						have[max(0, min(i-1, len(have))):min(i+3, len(have))])
 				}
 				if off := time.UnixMilli(have[i].ts).Sub(r.at); have[i].ts != 0 &&
