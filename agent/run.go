@@ -39,7 +39,8 @@ func configSource(c *call) func() config.Source {
 	add("log-level", "log.level", "`level`: debug, info, warn, error")
 	add("log-format", "log.format", "`format`: json, text")
 	return func() config.Source {
-		return config.Source{Path: *path, Lookup: os.LookupEnv, Flags: set, CheckOptions: sensor.Check, Place: sensor.Place}
+		return config.Source{Path: *path, Lookup: os.LookupEnv, Flags: set,
+			CheckOptions: sensor.Check, Place: sensor.Place}
 	}
 }
 

@@ -69,7 +69,8 @@ func isHardware(option, text string) bool {
 func sensorDenied(at string, sn map[string]any) (errs []error) {
 	deny := func(key, why string) { errs = append(errs, fmt.Errorf("%s: %s", at+key, why)) }
 	if driver, ok := sn["driver"].(string); ok && !remoteDrivers[driver] {
-		deny("driver", strconv.Quote(driver)+" "+cmp.Or(localDrivers[driver], "is no driver that is known to read")+ownOnly)
+		deny("driver", strconv.Quote(driver)+" "+
+			cmp.Or(localDrivers[driver], "is no driver that is known to read")+ownOnly)
 	}
 	options, _ := sn["options"].(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(options)) {
@@ -104,8 +105,8 @@ func overLocal(given, file any, place placer) (errs []error) {
 		if driver, _ := all["driver"].(string); n >= 0 && !remoteDrivers[driver] {
 			for _, key := range []string{"options", "limits", "safe"} {
 				if _, ok := sn[key]; ok {
-					errs = append(errs, fmt.Errorf("%s%s: of a sensor of the file with the driver %q%s", at, key, driver,
-						ownOnly))
+					errs = append(errs, fmt.Errorf("%s%s: of a sensor of the file with the driver %q%s",
+						at, key, driver, ownOnly))
 				}
 			}
 		}

@@ -160,7 +160,8 @@ func TestSetsAtOnce(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for n := range 20 {
-				s.Set([]Spec{{Name: "s", Options: map[string]any{"n": i*100 + n}, Sampling: Sampling{Every: time.Hour}}})
+				s.Set([]Spec{{Name: "s", Options: map[string]any{"n": i*100 + n},
+					Sampling: Sampling{Every: time.Hour}}})
 			}
 		})
 	}

@@ -161,7 +161,8 @@ func (s *Sampler) Set(specs []Spec) {
 	for name, sp := range want {
 		r := newRunner(s, sp)
 		for _, old := range s.leaving {
-			if old.spec.Name == name || old.spec.Driver == sp.Driver && reflect.DeepEqual(old.spec.Options, sp.Options) {
+			alike := old.spec.Driver == sp.Driver && reflect.DeepEqual(old.spec.Options, sp.Options)
+			if old.spec.Name == name || alike {
 				r.before = append(r.before, old)
 			}
 		}

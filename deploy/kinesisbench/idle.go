@@ -79,8 +79,7 @@ func idle(ctx context.Context, p *peer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\nA stream of %d shards, resident memory: %.1f MB before it, %.1f MB when it is made, %.1f MB "+
-		"when each shard got a record and was read: %.1f MB for it\n",
+	fmt.Printf("\nA stream of %d shards: resident %.1f MB before it, %.1f made, %.1f when all are read: %.1f for it\n",
 		n, before, made, after, after-before)
 	return nil
 }

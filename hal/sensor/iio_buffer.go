@@ -51,7 +51,8 @@ func parseScanType(s string) (e scanElement, err error) {
 	}
 	rest = rest0[1:]
 	e.bits, e.stored, e.repeat, e.shift = number("", 3, -1), number("/", 3, -1), number("X", 2, 1), number(">>", 2, 0)
-	if !good || rest != "" || e.bits < 1 || e.bits+e.shift > e.stored || !slices.Contains([]int{8, 16, 32, 64}, e.stored) || e.repeat < 1 {
+	if !good || rest != "" || e.bits < 1 || e.bits+e.shift > e.stored || e.repeat < 1 ||
+		!slices.Contains([]int{8, 16, 32, 64}, e.stored) {
 		return e, fmt.Errorf("%w: a buffer's type %.40q", ErrUnsupported, s)
 	}
 	return e, nil

@@ -58,8 +58,7 @@ func (a *api) none() []wire.Operation {
 		{"GetBucketRequestPayment", bucketAt, "requestPayment", payer, "", ""},
 		{"GetBucketTagging", bucketAt, "tagging", nil, "NoSuchTagSet", "The TagSet does not exist"},
 		{"GetBucketPolicy", bucketAt, "policy", nil, "NoSuchBucketPolicy", "The bucket policy does not exist"},
-		{"GetBucketPolicyStatus", bucketAt, "policyStatus", nil, "NoSuchBucketPolicy", "The bucket policy does " +
-			"not exist"},
+		{"GetBucketPolicyStatus", bucketAt, "policyStatus", nil, "NoSuchBucketPolicy", "The bucket policy does not exist"},
 		{"GetLifecycleConfiguration", bucketAt, "lifecycle", nil, "NoSuchLifecycleConfiguration",
 			"The lifecycle configuration does not exist"},
 		{"GetBucketCORS", bucketAt, "cors", nil, "NoSuchCORSConfiguration", "The CORS configuration does not exist"},
