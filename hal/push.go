@@ -7,8 +7,7 @@ import (
 
 // A Push is one reading that a source gave by itself.
 type Push struct {
-	// At is when the reading was taken where the source says so, else when it
-	// arrived. It has a monotonic clock reading if it is the time of arrival.
+	// At is when the reading arrived, with a monotonic clock reading.
 	At time.Time
 	// Channels are those of this reading, which may be others than those of the
 	// one before: a broker's devices do not all say the same. Names, units and

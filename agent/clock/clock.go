@@ -49,7 +49,8 @@ type Clock struct {
 	o    Options
 	read func() kernel.Reading
 
-	saving sync.Mutex // held while the file is written
+	saving  sync.Mutex // held while the file is written
+	unsaved bool       // the last write failed, which is logged once; of saving
 
 	mu      sync.Mutex // guards the rest
 	h       history    // the last boot is this one
@@ -240,7 +241,8 @@ func (c *Clock) look() {
 	c.take(a, Kernel)
 }
 
-// take takes an anchor of this boot. mu is held.
+// take takes an anchor of this boot. It is news to others where nothing was known, or where
+// what was known was worse by more than a clock that is looked at again makes it. mu is held.
 func (c *Clock) take(a anchor, from Source) {
 	b := c.now()
 	fresh := len(b.Anchors) == 0
@@ -250,13 +252,16 @@ func (c *Clock) take(a anchor, from Source) {
 		c.source = from
 		c.tell("the time is known")
 	}
-	if off := a.At + a.Offset - before; !fresh && max(off, -off) > bound+a.Bound+telemetry.PlainBound {
+	off := a.At + a.Offset - before
+	if !fresh && max(off, -off) > bound+a.Bound+telemetry.PlainBound {
 		c.o.Log.Warn("the time that is known has changed by more than it could", "source", string(from),
 			"by", time.Duration(off)*time.Millisecond)
 	}
-	if fresh || bound > telemetry.PlainBound {
+	_, now, _ := c.h.when(len(c.h.boots)-1, c.mono)
+	better := now <= bound-bound/4 || max(off, -off) > bound
+	if fresh || bound > telemetry.PlainBound && better {
 		c.news = max(c.news, soon)
-		if _, bound, _ := c.h.when(len(c.h.boots)-1, c.mono); fresh || bound <= telemetry.PlainBound {
+		if fresh || now <= telemetry.PlainBound {
 			c.news = atOnce
 		}
 		close(c.changed)

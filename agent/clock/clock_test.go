@@ -348,3 +348,50 @@ func BenchmarkTaken(b *testing.B) {
 		c.Taken(time.Now())
 	}
 }
+
+// A clock that a time service holds to within seconds alone is no news at each look.
+func TestWritesOfAPoorClock(t *testing.T) {
+	m := &machine{kernel.Reading{Boot: time.Hour, Wall: day(5), Synced: true, MaxError: 2 * time.Second}}
+	c := openClock(t, m, t.TempDir(), day(1))
+	c.Stamp()
+	changed, wakes, writes, last := c.Changed(), 0, 0, c.saved
+	for range 24 * 60 * 6 {
+		m.pass(10 * time.Second)
+		m.r.Wall = m.r.Wall.Add(time.Millisecond)
+		c.Stamp()
+		if c.saved != last {
+			writes, last = writes+1, c.saved
+		}
+		select {
+		case <-changed:
+			changed, wakes = c.Changed(), wakes+1
+		default:
+		}
+	}
+	if writes < 20 || writes > 30 || wakes > 1 {
+		t.Errorf("%d writes and %d wakes in a day", writes, wakes)
+	}
+	// A much better time is news at once.
+	m.pass(time.Minute)
+	m.r.MaxError = 10 * time.Millisecond
+	if c.Stamp(); c.saved == last {
+		t.Error("a time that has become good is not written")
+	}
+}
+
+// What could not be written is tried again, not an hour later.
+func TestWriteThatFails(t *testing.T) {
+	m := &machine{kernel.Reading{Boot: time.Hour, Wall: time.Unix(3, 0)}}
+	dir := filepath.Join(t.TempDir(), "data")
+	c := openClock(t, m, dir, day(1)) // there is no such folder yet
+	m.r.Synced, m.r.Wall = true, day(5)
+	c.Stamp()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m.pass(5 * time.Second)
+	c.Stamp()
+	if rec, err := load(dir); err != nil || len(rec.Boots) != 1 || len(rec.Boots[0].Anchors) == 0 {
+		t.Errorf("%+v, %v", rec, err)
+	}
+}

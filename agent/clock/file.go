@@ -30,6 +30,8 @@ type record struct {
 	Version int     `json:"version"`
 	Floor   int64   `json:"floor_ms"`
 	Boots   []*boot `json:"boots"`
+
+	news urgency // with which it is written
 }
 
 func (r *record) check() error {
@@ -99,11 +101,12 @@ func (c *Clock) kept() *record {
 		copied.Starts, copied.Anchors = slices.Clone(b.Starts), slices.Clone(b.Anchors)
 		rec.Boots = append(rec.Boots, &copied)
 	}
+	rec.news = c.news
 	c.saved, c.news = c.mono, nothing
 	return rec
 }
 
-// save writes the file. Failing is no reason to stop: the next one tries again. mu is
+// save writes the file. Failing is no reason to stop: it is tried again as soon as it was due. mu is
 // not held, so that readings are taken meanwhile: a card may stall for seconds.
 func (c *Clock) save(rec *record) {
 	if c.o.Dir == "" || c.o.ReadOnly {
@@ -111,7 +114,16 @@ func (c *Clock) save(rec *record) {
 	}
 	c.saving.Lock()
 	defer c.saving.Unlock()
-	if err := write(c.o.Dir, rec); err != nil {
+	err := write(c.o.Dir, rec)
+	if err == nil {
+		c.unsaved = false
+		return
+	}
+	if !c.unsaved {
 		c.o.Log.Warn("what is known of the time could not be written", "err", err)
 	}
+	c.unsaved = true
+	c.mu.Lock()
+	c.news = max(c.news, rec.news)
+	c.mu.Unlock()
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/tidemill/tidemill/agent/provision"
+	"github.com/tidemill/tidemill/agent/sampler"
 )
 
 // Sample is a commented configuration file with every key.
@@ -70,7 +71,7 @@ type Board struct {
 type Uplink struct {
 	Endpoint       string   `toml:"endpoint" env:"TIDEMILL_ENDPOINT"` // host:port
 	Security       string   `toml:"security"`                         // see the constants below
-	CA             string   `toml:"ca" env:"TIDEMILL_CA" path:"yes"`  // or systemRoots
+	CA             string   `toml:"ca" env:"TIDEMILL_CA" path:"yes"`  // or provision.SystemRoots
 	Cert           string   `toml:"cert" env:"TIDEMILL_CERT" path:"yes"`
 	Key            string   `toml:"key" env:"TIDEMILL_KEY" path:"yes"`
 	User           string   `toml:"user" env:"TIDEMILL_USER"`
@@ -97,9 +98,6 @@ const (
 	ServerTLS = "tls"        // only the broker has
 	Plaintext = "plaintext"  // neither: everybody on the way can read and change what is sent
 )
-
-// systemRoots in place of a path takes the CAs that the system trusts.
-const systemRoots = "system"
 
 // Spool says how much is kept while there is no connection.
 type Spool struct {
@@ -375,7 +373,7 @@ func (c *Config) derive() {
 	c.Uplink.Topic = strings.ReplaceAll(c.Uplink.Topic, "{thing}", c.Thing)
 	for i := range c.Sensors {
 		if s := &c.Sensors[i]; s.Timeout == 0 {
-			s.Timeout = min(s.Every, Duration(10*time.Second))
+			s.Timeout = Duration(sampler.DefaultTimeout(time.Duration(s.Every)))
 		}
 	}
 }

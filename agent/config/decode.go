@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/provision"
 	"github.com/tidemill/tidemill/agent/sampler"
 )
 
@@ -221,7 +222,7 @@ func each(c *Config, f func(key string, v reflect.Value, tag reflect.StructTag))
 // resolve makes relative paths relative to dir.
 func resolve(c *Config, dir string) {
 	each(c, func(_ string, v reflect.Value, tag reflect.StructTag) {
-		if p := v.String(); tag.Get("path") != "" && p != "" && p != systemRoots && !filepath.IsAbs(p) {
+		if p := v.String(); tag.Get("path") != "" && p != "" && p != provision.SystemRoots && !filepath.IsAbs(p) {
 			v.SetString(filepath.Join(dir, p))
 		}
 	})

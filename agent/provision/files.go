@@ -166,10 +166,13 @@ func Busy(dir string) bool {
 	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
+// SystemRoots in place of a path takes the CAs that the system trusts.
+const SystemRoots = "system"
+
 // Roots are the CAs in the file at path, in PEM, or those that the system trusts
-// for "system".
+// for SystemRoots.
 func Roots(path string) (*x509.CertPool, error) {
-	if path == "system" {
+	if path == SystemRoots {
 		return x509.SystemCertPool()
 	}
 	text, err := os.ReadFile(path)

@@ -27,19 +27,6 @@ const (
 	Unkept      State = "unkept"      // its readings are not kept: no fault of the sensor
 )
 
-// Kinds of errors that the sampler finds by itself, beside those of Options.Kind.
-const (
-	kindNoDevice    = "no_device"
-	kindTimeout     = "timeout"
-	kindBusy        = "busy"
-	kindBus         = "bus"
-	kindBounds      = "out_of_bounds"
-	kindRange       = "out_of_range"
-	kindImplausible = "implausible"
-	kindSilent      = "silent"
-	kindError       = "error" // any other
-)
-
 // Bounds are the values of a channel that are plausible, both ends included.
 type Bounds struct{ Min, Max float64 }
 
@@ -55,11 +42,11 @@ func (r *runner) kindOf(err error) string {
 	var bus *hal.BusError
 	switch {
 	case errors.Is(err, errSilent):
-		return kindSilent
+		return hal.CauseSilent
 	case errors.Is(err, errBounds):
-		return kindBounds
+		return hal.CauseOutOfBounds
 	case errors.Is(err, errImplausible):
-		return kindImplausible
+		return hal.CauseImplausible
 	}
 	if r.s.o.Kind != nil {
 		if kind := r.s.o.Kind(err); kind != "" {
@@ -68,13 +55,13 @@ func (r *runner) kindOf(err error) string {
 	}
 	switch {
 	case errors.Is(err, hal.ErrNoDevice):
-		return kindNoDevice
+		return hal.CauseNoDevice
 	case errors.As(err, &bus):
-		return kindBus
+		return hal.CauseBus
 	case errors.Is(err, context.DeadlineExceeded):
-		return kindTimeout
+		return hal.CauseTimeout
 	}
-	return kindError
+	return hal.CauseOther
 }
 
 // answers says whether a kind of error is what a sensor says of itself or of what it
@@ -82,7 +69,8 @@ func (r *runner) kindOf(err error) string {
 // for longer than usual nor opened anew.
 func answers(kind string) bool {
 	switch kind {
-	case "not_ready", "saturated", "open_circuit", "short_circuit", "fault", kindRange, kindBounds, kindImplausible:
+	case hal.CauseNotReady, hal.CauseSaturated, hal.CauseOpenCircuit, hal.CauseShortCircuit, hal.CauseFault,
+		hal.CauseOutOfRange, hal.CauseOutOfBounds, hal.CauseImplausible:
 		return true
 	}
 	return false
@@ -97,11 +85,11 @@ func stateOf(err error, kind string) State {
 		return Unkept
 	}
 	switch kind {
-	case kindNoDevice, kindSilent:
+	case hal.CauseNoDevice, hal.CauseSilent:
 		return Away
-	case kindTimeout, kindBusy:
+	case hal.CauseTimeout, hal.CauseBusy:
 		return Stuck
-	case kindBounds, kindRange, kindImplausible:
+	case hal.CauseOutOfBounds, hal.CauseOutOfRange, hal.CauseImplausible:
 		return Implausible
 	}
 	return Retrying
@@ -238,7 +226,7 @@ func (r *runner) freeBus(ctx context.Context, err error) {
 	r.mu.Lock()
 	kind := r.st.Kind
 	r.mu.Unlock()
-	if !errors.As(err, &bus) && kind != kindTimeout && kind != kindBusy {
+	if !errors.As(err, &bus) && kind != hal.CauseTimeout && kind != hal.CauseBusy {
 		r.busErrors = 0
 		return
 	}

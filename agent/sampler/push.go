@@ -18,18 +18,6 @@ type pushed struct {
 // pushPause is how long a source that failed is left alone before it is asked again.
 const pushPause = time.Second
 
-// maxAge is how old a source may say that its reading is. One that says more, or a time
-// that is still to come, has another clock than this device: arrival counts then.
-const maxAge = 24 * time.Hour
-
-// taken is when a reading was taken that came now.
-func taken(at, now time.Time) time.Time {
-	if age := now.Sub(at); age < 0 || age > maxAge {
-		return now
-	}
-	return at
-}
-
 // listen waits for the readings of a source that speaks by itself, in a goroutine that
 // stop ends and waits for. The channel is nil for a sensor that is read.
 func (v *visit) listen(ctx context.Context) (pushes chan pushed, stop func()) {
@@ -94,7 +82,7 @@ func (v *visit) pushed(p pushed) {
 	way := v.paths.of(p.Channels)
 	var err error
 	if left := v.sift(way, p.Values); left > 0 || v.odd == nil {
-		err = v.put(way, now, taken(p.At, now), p.Values)
+		err = v.put(way, now, p.At, p.Values)
 	}
 	if v.fails > 0 {
 		v.fails = 0

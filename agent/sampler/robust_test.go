@@ -25,7 +25,7 @@ func TestNoValueIsAnAnswer(t *testing.T) {
 		sn := &fake{read: func(context.Context) ([]hal.Value, error) { return nil, errOutOfReach }}
 		s := New(Options{Sink: &times{}, Kind: func(err error) string {
 			if errors.Is(err, errOutOfReach) {
-				return kindRange
+				return hal.CauseOutOfRange
 			}
 			return ""
 		}, Open: func(context.Context, Spec) (hal.Sensor, error) { opens++; return sn, nil }})
@@ -35,7 +35,7 @@ func TestNoValueIsAnAnswer(t *testing.T) {
 		go func() { done <- s.Run(ctx) }()
 		time.Sleep(10*time.Minute + time.Millisecond)
 		synctest.Wait()
-		if st := s.Status()[0]; st.Errors != 601 || opens != 1 || st.State != Implausible || st.Kind != kindRange {
+		if st := s.Status()[0]; st.Errors != 601 || opens != 1 || st.State != Implausible || st.Kind != hal.CauseOutOfRange {
 			t.Errorf("opened %d times, %+v", opens, st)
 		}
 		cancel()

@@ -194,7 +194,7 @@ func (r *runner) snapshot() Status {
 	if !r.until.IsZero() && time.Since(r.until) > stuckAfter {
 		st.Hangs = true
 		if st.State != Stuck {
-			st.State, st.Kind, st.Since = Stuck, kindTimeout, r.until
+			st.State, st.Kind, st.Since = Stuck, hal.CauseTimeout, r.until
 			st.Error = "the driver does not return"
 		}
 	}

@@ -39,6 +39,9 @@ type Spec struct {
 	Safe   Safe // of an actuator
 }
 
+// DefaultTimeout is the time limit of a reading of a sensor that has none of its own.
+func DefaultTimeout(every time.Duration) time.Duration { return min(every, 10*time.Second) }
+
 // same says whether an open sensor can go on under o, but for its sampling.
 func (sp *Spec) same(o *Spec) bool {
 	return sp.Driver == o.Driver && reflect.DeepEqual(sp.Options, o.Options) && maps.Equal(sp.Bounds, o.Bounds) &&
@@ -134,7 +137,7 @@ func (s *Sampler) Set(specs []Spec) {
 	want := map[string]Spec{}
 	for _, sp := range specs {
 		if sp.Timeout <= 0 {
-			sp.Timeout = min(sp.Every, 10*time.Second)
+			sp.Timeout = DefaultTimeout(sp.Every)
 		}
 		want[sp.Name] = sp
 	}

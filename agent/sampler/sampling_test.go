@@ -334,16 +334,6 @@ func TestMean(t *testing.T) {
 	}
 }
 
-func TestTaken(t *testing.T) {
-	now := time.Now()
-	for ago, arrival := range map[time.Duration]bool{0: true, time.Hour: false, 25 * time.Hour: true,
-		-time.Second: true} {
-		if at := now.Add(-ago).Round(0); taken(at, now).Equal(now) != arrival {
-			t.Errorf("%v ago: %v", ago, taken(at, now))
-		}
-	}
-}
-
 // A talker is a source that speaks by itself.
 type talker struct {
 	source
@@ -376,13 +366,13 @@ func TestPush(t *testing.T) {
 			say(celsius, hal.FloatValue(21))
 			src.say <- pushed{err: hal.ErrNoDevice}
 			synctest.Wait()
-			if st := s.Status()[0]; st.State != Away || st.Kind != kindNoDevice {
+			if st := s.Status()[0]; st.State != Away || st.Kind != hal.CauseNoDevice {
 				t.Errorf("%+v", st)
 			}
 			say(other, hal.IntValue(89))
 		})
 		wantLines(t, got, "0 s temperature=20", "1 s battery=90", "4 s temperature=21", "5 s battery=89")
-		if st.State != Away || st.Kind != kindSilent || st.Implausible != 1 || st.Same != 1 {
+		if st.State != Away || st.Kind != hal.CauseSilent || st.Implausible != 1 || st.Same != 1 {
 			t.Errorf("%+v", st)
 		}
 	})

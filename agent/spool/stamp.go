@@ -21,12 +21,8 @@ type Stamp struct {
 	PPM    int64 // by which Bound is greater for what is older, in millionths of its age
 }
 
-// oldestClock is a time that a clock can't truly show any more: what lies
-// before it is a clock that starts at 1970 or at the image's date.
-const oldestClock = 1_735_689_600_000 // 2025-01-01
-
 func wallClock() Stamp {
-	if t := time.Now().UnixMilli(); t >= oldestClock {
+	if t := time.Now().UnixMilli(); t >= telemetry.OldestClock {
 		return Stamp{Now: t}
 	}
 	return Stamp{}

@@ -24,9 +24,9 @@ const (
 	timeSpare = 2*binary.MaxVarintLen64 + 12
 )
 
-// oldestClock is a time, 2025-01-01 in epoch ms, that no clock can truly show any
+// OldestClock is a time, 2025-01-01 in epoch ms, that no clock can truly show any
 // more: what lies before it is of a clock that was never set.
-const oldestClock = 1_735_689_600_000
+const OldestClock = 1_735_689_600_000
 
 // A Time is what is known of the times of a batch, in ms.
 type Time struct {
@@ -157,7 +157,7 @@ func (b *Batch) Doubt(came int64) Doubt {
 // was set can show.
 func (b *Batch) neverSet() bool {
 	for i := range b.Series {
-		if slices.ContainsFunc(b.Series[i].Times, func(t int64) bool { return t < oldestClock }) {
+		if slices.ContainsFunc(b.Series[i].Times, func(t int64) bool { return t < OldestClock }) {
 			return true
 		}
 	}

@@ -53,22 +53,22 @@ var kinds = []struct {
 	err  error
 	name string
 }{
-	{ErrBusy, "busy"},
-	{ErrHeld, "held"},
-	{ErrWrongID, "wrong_id"},
-	{ErrCRC, "crc"},
-	{ErrProtocol, "protocol"},
-	{ErrNotReady, "not_ready"},
-	{ErrSaturated, "saturated"},
-	{ErrOpenCircuit, "open_circuit"},
-	{ErrShortCircuit, "short_circuit"},
-	{ErrFault, "fault"},
-	{ErrOutOfRange, "out_of_range"},
-	{ErrImplausible, "implausible"},
-	{ErrException, "exception"},
-	{ErrUnsupported, "unsupported"},
-	{hal.ErrNoDevice, "no_device"},
-	{context.DeadlineExceeded, "timeout"},
+	{ErrBusy, hal.CauseBusy},
+	{ErrHeld, hal.CauseHeld},
+	{ErrWrongID, hal.CauseWrongID},
+	{ErrCRC, hal.CauseCRC},
+	{ErrProtocol, hal.CauseProtocol},
+	{ErrNotReady, hal.CauseNotReady},
+	{ErrSaturated, hal.CauseSaturated},
+	{ErrOpenCircuit, hal.CauseOpenCircuit},
+	{ErrShortCircuit, hal.CauseShortCircuit},
+	{ErrFault, hal.CauseFault},
+	{ErrOutOfRange, hal.CauseOutOfRange},
+	{ErrImplausible, hal.CauseImplausible},
+	{ErrException, hal.CauseException},
+	{ErrUnsupported, hal.CauseUnsupported},
+	{hal.ErrNoDevice, hal.CauseNoDevice},
+	{context.DeadlineExceeded, hal.CauseTimeout},
 }
 
 // KindOf names what err is, such as "no_device" or "crc", for status and
