@@ -98,6 +98,8 @@ bench: build ## the benchmarks behind the README's figures
 bench-device: ## what a device costs
 	bash deploy/flashbench/bench.sh # bytes written to a card for each reading
 	go test ./deploy/e2e -count=1 -v -run '^TestWireBytes$$' # bytes on the wire
+	go test ./deploy/footprint -count=1 -v -run '^TestResident$$' # memory with ten sensors at 10 Hz
+	go test ./agent/sampler ./agent/device -run '^$$' -bench '^Benchmark(Reading|Sink)$$' -benchmem # time and memory of a reading
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for p in $$(grep -rlE '^func Fuzz' --include='*_test.go' agent bridge hal shadow | xargs -n1 dirname | sort -u); do \
