@@ -13,8 +13,8 @@ const (
 	defaultMaxLoss = 10 * time.Minute
 )
 
-// A budget says when the bytes of a day allow for another flush. It begins with
-// none: a start that is repeated does not get more.
+// A budget says when the bytes of a day allow for another flush. It begins with what
+// may be saved up: a start writes more than a flush.
 type budget struct {
 	perDay  int64                // 0: no bound
 	written func() (int64, bool) // what the process has written
@@ -38,12 +38,11 @@ func (b *budget) spend(now time.Time) {
 	if !ok {
 		return
 	}
-	if !b.at.IsZero() {
+	if b.at.IsZero() {
+		b.left = float64(b.perDay) / float64(budgetBurst)
+	} else {
 		spent := float64(n - b.last)
 		b.left = min(b.left+now.Sub(b.at).Seconds()*b.rate()-spent, float64(b.perDay)/float64(budgetBurst))
-		if b.cost == 0 {
-			b.cost = spent
-		}
 		b.cost += (spent - b.cost) / 4
 	}
 	b.last, b.at = n, now

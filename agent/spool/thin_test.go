@@ -283,7 +283,7 @@ func TestKillThin(t *testing.T) {
 			if _, err := fmt.Sscanf(lines.Text(), "flushed %d", &to); err != nil {
 				t.Errorf("child: %s", lines.Text())
 			}
-			if to > from+15_000 { // once it thins
+			if to > from+25_000 { // once it thins
 				time.AfterFunc(time.Duration(rand.Int64N(int64(50*time.Millisecond))),
 					func() { _ = child.Process.Kill() })
 				from = 1 << 60
