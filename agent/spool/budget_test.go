@@ -49,7 +49,8 @@ func TestMaxWrites(t *testing.T) {
 				if err := <-done; err != nil {
 					t.Fatal(err)
 				}
-				wrote, allowed := int64(st.Flushes)*flushBytes, c.perDay*(23*hours+24)/(24*24) // evenly, and an hour of it at the start
+				// Evenly, and an hour of it at the start.
+				wrote, allowed := int64(st.Flushes)*flushBytes, c.perDay*(23*hours+24)/(24*24)
 				if c.perDay > 0 && !c.over && wrote > allowed {
 					t.Errorf("%d bytes in %d h, %d are allowed", wrote, hours, allowed)
 				}
