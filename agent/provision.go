@@ -20,7 +20,7 @@ import (
 	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/device"
 	"github.com/tidemill/tidemill/agent/provision"
-	"github.com/tidemill/tidemill/agent/secretfile"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 func runProvision(ctx context.Context, c *call) error {

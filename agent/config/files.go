@@ -7,7 +7,7 @@ import (
 	"os"
 
 	"github.com/tidemill/tidemill/agent/provision"
-	"github.com/tidemill/tidemill/agent/secretfile"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // files returns what is wrong with the files that c names: what is not there,

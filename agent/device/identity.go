@@ -8,7 +8,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/provision"
-	"github.com/tidemill/tidemill/agent/secretfile"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // yieldFor is how long the agent stays away for another process that connects as

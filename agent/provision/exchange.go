@@ -13,7 +13,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
-	"github.com/tidemill/tidemill/agent/mqttbound"
+	"github.com/tidemill/tidemill/hal/mqttbound"
 )
 
 // errRefused says that the broker, which answers, does not take this identity: it

@@ -39,8 +39,8 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/agent/durable"
-	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/hal/form"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // Options say where and as what a device is provisioned.

@@ -5,7 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"github.com/tidemill/tidemill/agent/mqttbound"
+	"github.com/tidemill/tidemill/hal/mqttbound"
 	"io"
 	"net"
 	"os"

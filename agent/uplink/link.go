@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tidemill/tidemill/agent/mqttbound"
+	"github.com/tidemill/tidemill/hal/mqttbound"
 )
 
 // chunk is how much one write to the network may hold, so that the time limit

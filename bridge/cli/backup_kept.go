@@ -12,10 +12,10 @@ import (
 	"filippo.io/age"
 
 	"github.com/tidemill/tidemill/agent/durable"
-	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/backup"
 	"github.com/tidemill/tidemill/bridge/backup/vault"
 	"github.com/tidemill/tidemill/bridge/disk"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 var backupList = command{name: "backup list", summary: "list the backups of a target; no key is needed",

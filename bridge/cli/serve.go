@@ -13,11 +13,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 var serveCommand = command{name: "serve",

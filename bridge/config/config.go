@@ -16,7 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemill/tidemill/agent/secretfile"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // Sample is a commented configuration file that says the same as the defaults.

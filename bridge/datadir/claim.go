@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tidemill/tidemill/agent/secretfile"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // claimWait is for a command that works on the directory just now.

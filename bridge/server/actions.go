@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/speed/action"
@@ -20,6 +19,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink/postgres"
 	"github.com/tidemill/tidemill/bridge/speed/sink/search"
 	"github.com/tidemill/tidemill/bridge/speed/sink/sns"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // newSenders returns what does deliveries of rule actions.

@@ -15,10 +15,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // brokerState is what is kept of a broker from start to start, in broker.json:

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/declare"
 	"github.com/tidemill/tidemill/bridge/serving/functions"
 	"github.com/tidemill/tidemill/bridge/serving/lookup"
@@ -15,6 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // openDeclared makes what bridge.d declares things in.

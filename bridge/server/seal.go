@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/seal"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // sealFile is the part of the data directory that has the key of what is sealed.

@@ -40,20 +40,20 @@ type rule struct {
 // rules are ordered from the narrow folder to the wide one.
 var rules = []rule{
 	{"shadow", nil},
-	// A local broker's password and packets are those of the agent's own.
-	{"hal", []string{"agent/secretfile", "agent/mqttbound"}},
+	// What all programs use of files with secrets knows nothing of boards.
+	{"hal/secretfile", nil},
+	{"hal/mqttbound", nil},
+	{"hal", nil},
 	{"firmware", nil},
 	{"agent/telemetry", nil},
-	{"agent/secretfile", nil},
-	{"agent/mqttbound", nil},
 	{"agent/durable", nil},
 	{"agent/clock/kernel", nil},
 	{"agent", []string{"hal", "shadow", "firmware"}},
 	{"bridge/speed/topic", nil},
 	{"bridge/speed/message", nil},
-	{"bridge/speed", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable",
+	{"bridge/speed", []string{"shadow", "firmware", "agent/telemetry", "hal/secretfile", "agent/durable",
 		"bridge/bounded", "bridge/disk", "bridge/egress", "bridge/quota", "bridge/seal", "bridge/strictjson"}},
-	{"bridge/control", []string{"bridge/speed/topic", "bridge/speed/message", "shadow", "firmware", "agent/secretfile",
+	{"bridge/control", []string{"bridge/speed/topic", "bridge/speed/message", "shadow", "firmware", "hal/secretfile",
 		"agent/durable", "bridge/bounded", "bridge/quota", "bridge/strictjson"}},
 	// Functions know nothing of what calls them.
 	{"bridge/lambda", []string{"agent/durable"}},
@@ -85,8 +85,8 @@ var rules = []rule{
 		"bridge/speed/topic"}},
 	{"bridge/datadir", []string{"bridge/clock", "bridge/config", "bridge/control", "bridge/speed/streams",
 		"bridge/speed/sink/objects", "shadow",
-		"agent/secretfile", "agent/durable", "bridge/seal"}},
-	{"bridge/backup", []string{"agent/durable", "agent/secretfile", "bridge/clock", "bridge/config", "bridge/control",
+		"hal/secretfile", "agent/durable", "bridge/seal"}},
+	{"bridge/backup", []string{"agent/durable", "hal/secretfile", "bridge/clock", "bridge/config", "bridge/control",
 		"bridge/datadir", "bridge/disk", "bridge/speed/hold", "bridge/speed/kinesis", "bridge/speed/streams",
 		"shadow"}},
 	{"bridge/arn", nil},
@@ -96,15 +96,15 @@ var rules = []rule{
 	{"bridge/bounded", nil},
 	{"bridge/clock", nil},
 	{"bridge/disk", nil},
-	{"bridge/config", []string{"agent/secretfile", "bridge/egress"}},
+	{"bridge/config", []string{"hal/secretfile", "bridge/egress"}},
 	{"bridge/sigv4", nil},
 	{"bridge/egress", nil},
 	{"bridge/quota", nil},
 	{"bridge/strictjson", nil},
 	// These know all of the bridge; no other folder of it is without a rule.
-	{"bridge/server", []string{"bridge", "shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable",
+	{"bridge/server", []string{"bridge", "shadow", "firmware", "agent/telemetry", "hal/secretfile", "agent/durable",
 		"agent/clock/kernel"}},
-	{"bridge/cli", []string{"bridge", "shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable"}},
+	{"bridge/cli", []string{"bridge", "shadow", "firmware", "agent/telemetry", "hal/secretfile", "agent/durable"}},
 	{"deploy", []string{"agent", "bridge", "hal", "shadow", "firmware"}},
 }
 

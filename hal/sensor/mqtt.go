@@ -21,9 +21,9 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
-	"github.com/tidemill/tidemill/agent/mqttbound"
-	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/mqttbound"
+	"github.com/tidemill/tidemill/hal/secretfile"
 	"github.com/tidemill/tidemill/hal/sensor/payload"
 )
 

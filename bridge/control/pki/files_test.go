@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/tidemill/tidemill/agent/secretfile"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // Temporary folders that the group may write to are none for secrets.

@@ -45,7 +45,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/agent/durable"
-	"github.com/tidemill/tidemill/agent/secretfile"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // deviceEnd is when device certificates end without Options.DeviceLifetime, as AWS IoT's do.

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tidemill/tidemill/agent/secretfile"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // lookEvery is how often files of server certificates are looked at: a new one is

@@ -16,7 +16,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tidemill/tidemill/agent/secretfile"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // Limits.

@@ -21,8 +21,8 @@ import (
 
 	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/agent/provision"
-	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // errForGood is an error that trying again does not mend.

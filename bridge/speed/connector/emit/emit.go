@@ -18,10 +18,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go/logging"
 
-	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
+	"github.com/tidemill/tidemill/hal/secretfile"
 )
 
 // An Env is what emitters find where they run.
