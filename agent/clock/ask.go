@@ -67,14 +67,14 @@ func (c *Clock) Answer(payload []byte, from, until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.look()
-	took := c.mono - c.asked.at
+	trip := c.mono - c.asked.at
 	if err != nil || in.Nonce == "" || in.Nonce != c.asked.nonce || in.Error < 0 || in.Error > farthest ||
-		in.Time < 0 || in.Time > farthest || took > lateAnswer.Milliseconds() {
+		in.Time < 0 || in.Time > farthest || trip > lateAnswer.Milliseconds() {
 		return
 	}
 	c.asked.nonce = ""
-	middle := c.asked.at + took/2
-	a := anchor{At: middle, Offset: in.Time - middle, Bound: in.Error + took/2 + drift(took) + 2}
+	middle := c.asked.at + trip/2
+	a := anchor{At: middle, Offset: in.Time - middle, Bound: in.Error + trip/2 + drift(trip) + 2}
 	if in.Time+a.Bound < from.UnixMilli() || in.Time-a.Bound > until.UnixMilli() {
 		c.refuse(fmt.Sprintf("the bridge says that it is %s, and its certificate is valid from %s to %s",
 			show(in.Time), show(from.UnixMilli()), show(until.UnixMilli())))

@@ -63,7 +63,7 @@ type Clock struct {
 	news    urgency
 	asked   question
 	certs   certs
-	told    anchor // the newest offset of this boot that readings have; At 0: none
+	stamped anchor // the newest offset of this boot that readings have; At 0: none
 	oldest  int64  // mono of the oldest reading since the last stamp; never: none
 	sent    sent
 }
@@ -223,7 +223,7 @@ func (c *Clock) look() {
 			if len(b.Anchors) == 0 {
 				c.source = None
 			}
-			c.tell("no time service holds the clock any more: it goes on by itself")
+			c.logKnown("no time service holds the clock any more: it goes on by itself")
 		}
 		// Forward alone: a guess that goes back would put readings before those
 		// that were taken before them.
@@ -250,7 +250,7 @@ func (c *Clock) take(a anchor, from Source) {
 	b.add(a, telemetry.PlainBound)
 	if c.source != from {
 		c.source = from
-		c.tell("the time is known")
+		c.logKnown("the time is known")
 	}
 	off := a.At + a.Offset - before
 	if !fresh && max(off, -off) > bound+a.Bound+telemetry.PlainBound {
@@ -269,8 +269,8 @@ func (c *Clock) take(a anchor, from Source) {
 	}
 }
 
-// tell logs what is known now.
-func (c *Clock) tell(what string) {
+// logKnown logs what is known now.
+func (c *Clock) logKnown(what string) {
 	b := c.now()
 	if len(b.Anchors) == 0 {
 		return

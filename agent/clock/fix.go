@@ -45,9 +45,9 @@ type sent struct {
 
 // Fix returns a stored batch with the best that is known of its times, the batch
 // itself where there is nothing to add. known is false if it was of an unknown time
-// and still is: more may be known later. A batch that is sent again before Sent says
-// that it arrived is the same, byte for byte. A batch that cannot be read is
-// returned as it is.
+// and still is: more may be known later, and it is another then. One whose time was
+// known is the same, byte for byte, when it is sent again before Sent says that it
+// arrived. A batch that cannot be read is returned as it is.
 //
 // Batches come in order, and so do their times: where more has been learned since
 // the one before, and would put this one before it, it is put after it and the
@@ -108,7 +108,7 @@ func (c *Clock) fixed(b *telemetry.Batch) (t telemetry.Time, known bool) {
 		}
 		s.seq, s.boot, s.to, s.time, s.plain = b.Seq, boot, to, t, nil
 		if boot == len(c.h.boots)-1 {
-			c.tells(anchor{At: to, Offset: t.Anchor})
+			c.noteStamped(anchor{At: to, Offset: t.Anchor})
 		}
 	}
 	if s.times == nil || len(s.times) >= maxSent {

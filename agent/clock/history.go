@@ -164,9 +164,9 @@ func (h *history) upper(i int, mono int64) int64 {
 	return min(s.hi, top)
 }
 
-// loose says whether the lower bound of boot i is the floor's alone: nothing is
+// onlyFloor says whether the lower bound of boot i is the floor's alone: nothing is
 // known of the time that passed since.
-func (h *history) loose(i int) bool {
+func (h *history) onlyFloor(i int) bool {
 	for _, b := range h.boots[:i+1] {
 		if len(b.Anchors) > 0 {
 			return false
@@ -187,7 +187,7 @@ func (h *history) when(i int, mono int64) (wall, bound int64, ok bool) {
 	}
 	lo, hi = min(lo, hi), max(lo, hi)
 	wall = lo + (hi-lo)/2
-	if h.loose(i) {
+	if h.onlyFloor(i) {
 		next, _, _ := h.when(i+1, 0) // it is bounded, since this one is
 		wall = min(hi, next-max(0, h.boots[i].Last-mono))
 	}

@@ -103,7 +103,7 @@ func (w *world) sample(d time.Duration) {
 		w.now += 1000
 		w.n++
 		w.mem = append(w.mem, reading{w.mono(), w.now, w.n})
-		w.clock.took(w.mono())
+		w.clock.noteTaken(w.mono())
 		if w.n%7 == 0 {
 			w.flush()
 		}

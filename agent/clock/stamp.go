@@ -42,7 +42,7 @@ func (c *Clock) Stamp() Stamp {
 	}
 	s := c.stamp()
 	if s.Known {
-		c.tells(anchor{At: c.mono, Offset: s.Offset})
+		c.noteStamped(anchor{At: c.mono, Offset: s.Offset})
 	}
 	c.oldest = never
 	c.mu.Unlock()
@@ -57,24 +57,24 @@ func (c *Clock) Stamp() Stamp {
 // What is left is part of the bound.
 func (c *Clock) stamp() Stamp {
 	offset, bound, known := c.current()
-	if known && c.told.At != 0 {
-		if least := c.told.Offset - max(0, min(c.oldest, c.mono)-c.told.At)/100; offset < least {
+	if known && c.stamped.At != 0 {
+		if least := c.stamped.Offset - max(0, min(c.oldest, c.mono)-c.stamped.At)/100; offset < least {
 			offset, bound = least, bound+least-offset
 		}
 	}
 	return Stamp{Offset: offset, Known: known, Bound: bound, Now: c.mono + offset}
 }
 
-// tells notes an offset that readings have up to a moment. mu is held.
-func (c *Clock) tells(a anchor) {
+// noteStamped notes an offset that readings have up to a moment. mu is held.
+func (c *Clock) noteStamped(a anchor) {
 	switch {
-	case c.told.At == 0 || a.At >= c.told.At:
-		if c.told.At != 0 {
-			a.Offset = max(a.Offset, c.told.Offset-(a.At-c.told.At)/100)
+	case c.stamped.At == 0 || a.At >= c.stamped.At:
+		if c.stamped.At != 0 {
+			a.Offset = max(a.Offset, c.stamped.Offset-(a.At-c.stamped.At)/100)
 		}
-		c.told = a
+		c.stamped = a
 	default:
-		c.told.Offset = max(c.told.Offset, a.Offset-(c.told.At-a.At)/100)
+		c.stamped.Offset = max(c.stamped.Offset, a.Offset-(c.stamped.At-a.At)/100)
 	}
 }
 
@@ -82,11 +82,11 @@ func (c *Clock) tells(a anchor) {
 // ago, at which a reading was taken that the next Stamp is for.
 func (c *Clock) Taken(at time.Time) int64 {
 	mono := (c.read().Boot - time.Since(at)).Milliseconds()
-	c.took(mono)
+	c.noteTaken(mono)
 	return mono
 }
 
-func (c *Clock) took(mono int64) {
+func (c *Clock) noteTaken(mono int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.oldest = min(c.oldest, mono)

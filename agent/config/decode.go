@@ -99,7 +99,7 @@ func value(in any, out reflect.Value, key string) []error {
 	case *map[string]Limit:
 		return members(in, key, p, limit)
 	}
-	return plain(in, out, key)
+	return scalar(in, out, key)
 }
 
 // texts decodes a list of strings.
@@ -134,8 +134,8 @@ func sensors(in any, out *[]Sensor, key string) (errs []error) {
 
 func valueOf(p any) reflect.Value { return reflect.ValueOf(p).Elem() }
 
-// plain decodes texts, truth values, numbers and tables.
-func plain(in any, out reflect.Value, key string) []error {
+// scalar decodes texts, truth values, numbers and tables.
+func scalar(in any, out reflect.Value, key string) []error {
 	switch out.Kind() {
 	case reflect.String:
 		s, ok := in.(string)

@@ -19,7 +19,7 @@ func BenchmarkSink(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer sp.Close()
-	s := newSink(sp, clock.Open(clock.Options{}, nil), &feed{})
+	s := newSink(sp, clock.Open(clock.Options{}, nil), &broadcast{})
 	chs := []hal.Channel{{Name: "temperature", Unit: "°C", Kind: hal.Float},
 		{Name: "humidity", Unit: "%RH", Kind: hal.Float}, {Name: "pressure", Unit: "Pa", Kind: hal.Float},
 		{Name: "count", Kind: hal.Int}}

@@ -81,19 +81,19 @@ type Agent struct {
 	writes writeCounter
 
 	inventory *inventory
-	feed      feed
+	watch     broadcast
 
 	changed chan struct{} // there is something to report
 	flushed atomic.Int64  // ns after started of the last flush tried, by the clock that does not jump
 
 	refusals refusals
 	guard    guard
-	freer    freer
+	recovery busRecovery
 
 	mu       sync.Mutex // guards the rest
 	cfg      config.Config
 	desired  map[string]map[string]any // of sensors' sampling by the shadow, over the configuration's
-	refused  map[outlet]hal.Value      // desired of outputs that do not take it
+	refused  map[outputKey]hal.Value   // desired of outputs that do not take it
 	reported map[string]bool           // sensors that reported holds
 	unkept   unkept                    // why the reported state is not kept, or not whole
 }
@@ -106,7 +106,7 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	}
 	a = &Agent{deps: d, cfg: cfg, log: d.Log.With("thing", cfg.Thing), started: time.Now(), board: d.Board,
 		changed: make(chan struct{}, 1), desired: map[string]map[string]any{},
-		refused: map[outlet]hal.Value{}, reported: map[string]bool{}}
+		refused: map[outputKey]hal.Value{}, reported: map[string]bool{}}
 	_, _ = rand.Read(a.boot[:]) // never fails
 	a.refusals.log = a.log
 	defer func() {
@@ -119,7 +119,7 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 		return a, fmt.Errorf("device: %w", err)
 	}
 	if a.board == nil {
-		if a.board, err = openBoard(cfg, a.log); err != nil {
+		if a.board, err = OpenBoard(cfg, a.log); err != nil {
 			return a, fmt.Errorf("device: %w", err)
 		}
 	}
@@ -130,7 +130,7 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	}
 	a.openClock()
 	a.openBudget()
-	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: newSink(a.spool, a.clock, &a.feed),
+	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: newSink(a.spool, a.clock, &a.watch),
 		Changed: func(string) { a.poke() }, Kind: sensor.KindOf, Recover: a.freeBus, Log: a.log})
 	var peer uplink.Peer
 	if cfg.Shadow.Enabled {
@@ -227,7 +227,8 @@ func (a *Agent) listen() error {
 	return nil
 }
 
-func openBoard(cfg config.Config, log *slog.Logger) (hal.Board, error) {
+// OpenBoard opens the board that cfg names.
+func OpenBoard(cfg config.Config, log *slog.Logger) (hal.Board, error) {
 	if cfg.Board.Kind == "sim" {
 		seed := uint64(cfg.Board.Seed)
 		o := sim.Options{Seed: seed, Air: sim.Room(seed)}
@@ -246,9 +247,6 @@ func openBoard(cfg config.Config, log *slog.Logger) (hal.Board, error) {
 	}
 	return board.Open(log, o)
 }
-
-// OpenBoard opens the board that cfg names, for tools.
-func OpenBoard(cfg config.Config, log *slog.Logger) (hal.Board, error) { return openBoard(cfg, log) }
 
 func (a *Agent) open(ctx context.Context, s sampler.Spec) (hal.Sensor, error) {
 	return sensor.OpenBy(ctx, s.Driver, a.board, s.Options, a.clock.CertTime)
@@ -275,11 +273,11 @@ func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Option
 	if o.TLS == nil {
 		o.TLS = func() (*tls.Config, error) { return identity(u) }
 		if cfg.Provision.Template != "" {
-			o.TLS = noticing(o.TLS, func() string { return certificate(cfg.DataDir) }, a.deps.Renewed)
-			o.TLS = yielding(o.TLS, func() bool { return provision.Busy(cfg.DataDir) }, time.Now)
+			o.TLS = withRenewed(o.TLS, func() string { return certificate(cfg.DataDir) }, a.deps.Renewed)
+			o.TLS = unlessBusy(o.TLS, func() bool { return provision.Busy(cfg.DataDir) }, time.Now)
 		}
 	}
-	o.TLS = judged(o.TLS, a.clock.CertTime)
+	o.TLS = withTime(o.TLS, a.clock.CertTime)
 	if u.Format == "json" {
 		o.Expand, o.NoticeTopic, o.TimeAnswerTopic = expander(u.Topic), "", ""
 	}
@@ -434,7 +432,7 @@ func (a *Agent) parts() []*part {
 		all = append(all, &part{name: "report", run: a.report}, &part{name: "shadow", run: a.shadow.Run},
 			&part{name: "guard", run: a.watchBridge})
 	}
-	server := &health.Server{Status: func() any { return a.Status() }, Metrics: a.metrics, Alive: a.alive,
+	server := &health.Server{Status: func() any { return a.Status() }, Metrics: a.metrics, Alive: a.Alive,
 		Watch: func(ctx context.Context, show func(any) error) error {
 			return a.Watch(ctx, func(r Reading) error { return show(r) })
 		}}
@@ -486,9 +484,7 @@ const aliveFor = time.Minute
 
 // Alive says whether sampling and flushing go on. Flushes that fail count as
 // going on: a restart would only lose what is in memory.
-func (a *Agent) Alive() bool { return a.alive() }
-
-func (a *Agent) alive() bool {
+func (a *Agent) Alive() bool {
 	if !a.sampler.Alive() {
 		return false
 	}

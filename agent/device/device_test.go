@@ -480,7 +480,7 @@ func TestNewFailsWhole(t *testing.T) {
 // Another identity than the one before is noticed, once.
 func TestNoticing(t *testing.T) {
 	id, renewed := "a", 0
-	conf := noticing(func() (*tls.Config, error) { return nil, nil }, func() string { return id }, func() { renewed++ })
+	conf := withRenewed(func() (*tls.Config, error) { return nil, nil }, func() string { return id }, func() { renewed++ })
 	for _, c := range []struct {
 		id      string
 		renewed int
@@ -496,7 +496,7 @@ func TestNoticing(t *testing.T) {
 // ever.
 func TestYielding(t *testing.T) {
 	busy, now, read := false, time.Unix(0, 0), 0
-	conf := yielding(func() (*tls.Config, error) {
+	conf := unlessBusy(func() (*tls.Config, error) {
 		read++
 		return nil, nil
 	}, func() bool { return busy }, func() time.Time { return now })

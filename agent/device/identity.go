@@ -19,9 +19,9 @@ const yieldFor = time.Minute
 // errYield is no fault: the uplink tries again soon.
 var errYield = errors.New("another process renews this device's certificate")
 
-// yielding returns conf that fails while busy says that another process connects
+// unlessBusy returns conf that fails while busy says that another process connects
 // under this device's client id: the two would end each other's connections.
-func yielding(conf func() (*tls.Config, error), busy func() bool, now func() time.Time) func() (*tls.Config, error) {
+func unlessBusy(conf func() (*tls.Config, error), busy func() bool, now func() time.Time) func() (*tls.Config, error) {
 	var since time.Time // busy was first seen
 	return func() (*tls.Config, error) {
 		switch {
@@ -46,8 +46,8 @@ func certificate(dir string) string {
 	return id.Certificate
 }
 
-// noticing returns conf that calls renewed when now says something else than before.
-func noticing(conf func() (*tls.Config, error), now func() string, renewed func()) func() (*tls.Config, error) {
+// withRenewed returns conf that calls renewed when now says something else than before.
+func withRenewed(conf func() (*tls.Config, error), now func() string, renewed func()) func() (*tls.Config, error) {
 	before := now()
 	return func() (*tls.Config, error) {
 		if id := now(); id != before && id != "" {

@@ -28,8 +28,8 @@ func outputValue(v any) (hal.Value, error) {
 	return hal.Value{}, errors.New("want true, false or a number")
 }
 
-// plain is a value as JSON has it, nil for none.
-func plain(v hal.Value) any {
+// jsonValue is a value as JSON has it, nil for none.
+func jsonValue(v hal.Value) any {
 	switch v.Kind() {
 	case hal.Float:
 		return v.Float()
@@ -73,12 +73,12 @@ func (a *Agent) setOutput(ctx context.Context, path []string, desired any) (any,
 		return nil, errors.New("its level is not known yet")
 	}
 	a.log.Info("output set by the shadow", "sensor", name, "channel", channel, "desired", fmt.Sprint(desired),
-		"now", plain(got))
-	return plain(got), nil
+		"now", jsonValue(got))
+	return jsonValue(got), nil
 }
 
-// An outlet is a channel of an actuator.
-type outlet struct{ sensor, channel string }
+// An outputKey is a channel of an actuator.
+type outputKey struct{ sensor, channel string }
 
 // refuse remembers a value that an output does not take, so that it is not tried again
 // and again; nil forgets it.
@@ -86,16 +86,16 @@ func (a *Agent) refuse(sensor, channel string, v *hal.Value) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if v == nil {
-		delete(a.refused, outlet{sensor, channel})
+		delete(a.refused, outputKey{sensor, channel})
 		return
 	}
-	a.refused[outlet{sensor, channel}] = *v
+	a.refused[outputKey{sensor, channel}] = *v
 }
 
 func (a *Agent) isRefused(sensor, channel string, v hal.Value) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	no, ok := a.refused[outlet{sensor, channel}]
+	no, ok := a.refused[outputKey{sensor, channel}]
 	return ok && no == v
 }
 
@@ -126,7 +126,7 @@ func (a *Agent) clearOutput(ctx context.Context, path []string) error {
 	got, err := a.sampler.SetOutput(ctx, name, channel, value)
 	if err == nil {
 		a.log.Info("output at the level of the configuration again", "sensor", name, "channel", channel, "now",
-			plain(got))
+			jsonValue(got))
 	}
 	return err
 }

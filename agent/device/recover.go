@@ -16,14 +16,14 @@ import (
 // disturb what works on it.
 const recoverAgain = 30 * time.Second
 
-// A freer frees buses that a chip holds.
-type freer struct {
+// A busRecovery says when buses that a chip holds may be freed.
+type busRecovery struct {
 	mu   sync.Mutex           // guards last
 	last map[string]time.Time // tries, by bus
 }
 
 // may says whether the last try is long enough ago, and notes one.
-func (f *freer) may(bus string) bool {
+func (f *busRecovery) may(bus string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if at, ok := f.last[bus]; ok && time.Since(at) < recoverAgain {
@@ -65,7 +65,7 @@ func (a *Agent) freeBus(ctx context.Context, s sampler.Spec, bus string) bool {
 			}
 		}
 	}
-	if bus == "" || !a.freer.may(bus) {
+	if bus == "" || !a.recovery.may(bus) {
 		return false
 	}
 	did, err := board.RecoverBus(ctx, bus)

@@ -75,7 +75,7 @@ func sensorStatus(s *sampler.Status) SensorStatus {
 		if out.Outputs == nil {
 			out.Outputs = map[string]any{}
 		}
-		out.Outputs[channel] = plain(v)
+		out.Outputs[channel] = jsonValue(v)
 		if channel == "level" && v.Kind() == hal.Bool {
 			level := v.Bool()
 			out.Level = &level

@@ -179,7 +179,7 @@ func (a *Agent) reportedState() map[string]any {
 		if len(st.Outputs) > 0 {
 			channels := map[string]any{}
 			for name, v := range st.Outputs {
-				channels[name] = plain(v)
+				channels[name] = jsonValue(v)
 			}
 			outputs[st.Name] = channels
 		}

@@ -18,7 +18,7 @@ import (
 type sink struct {
 	spool *spool.Spool
 	clock *clock.Clock
-	feed  *feed
+	watch *broadcast
 
 	mu     sync.Mutex // guards shapes
 	shapes map[string]*shape
@@ -31,8 +31,8 @@ type shape struct {
 	to   []telemetry.Channel
 }
 
-func newSink(s *spool.Spool, c *clock.Clock, f *feed) *sink {
-	return &sink{spool: s, clock: c, feed: f, shapes: map[string]*shape{},
+func newSink(s *spool.Spool, c *clock.Clock, f *broadcast) *sink {
+	return &sink{spool: s, clock: c, watch: f, shapes: map[string]*shape{},
 		values: sync.Pool{New: func() any { return new([]telemetry.Value) }}}
 }
 
@@ -75,7 +75,7 @@ func (s *sink) Append(sensor string, chs []hal.Channel, at time.Time, vals []hal
 	}
 	*buf = values
 	t := s.clock.Taken(at)
-	s.feed.put(sensor, chs, func() int64 { return s.clock.Wall(t) }, vals)
+	s.watch.put(sensor, chs, func() int64 { return s.clock.Wall(t) }, vals)
 	return s.spool.Append(sensor, s.channels(sensor, chs), t, values)
 }
 

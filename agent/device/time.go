@@ -48,8 +48,8 @@ func floors(cfg config.Config) []time.Time {
 	return all
 }
 
-// judged returns conf whose configurations judge certificates by the agent's time.
-func judged(conf func() (*tls.Config, error), now func() time.Time) func() (*tls.Config, error) {
+// withTime returns conf whose configurations judge certificates by the agent's time.
+func withTime(conf func() (*tls.Config, error), now func() time.Time) func() (*tls.Config, error) {
 	return func() (*tls.Config, error) {
 		c, err := conf()
 		if c == nil || err != nil {
@@ -180,11 +180,8 @@ func (a *Agent) timeStatus(batches uint64) (st TimeStatus, kernel telemetry.Cloc
 }
 
 func (a *Agent) timeMetrics(m *health.Metrics, t *TimeStatus) {
-	known := 0.0
-	if t.Known {
-		known = 1
-	}
-	m.One("tidemill_agent_time_known", "gauge", "1 if the agent knows the time, by the kernel or the bridge.", known)
+	m.One("tidemill_agent_time_known", "gauge", "1 if the agent knows the time, by the kernel or the bridge.",
+		flag(t.Known))
 	m.One("tidemill_agent_time_error_seconds", "gauge", "How far off the agent's time is at most, while it is known.",
 		t.Error)
 	m.One("tidemill_agent_time_offset_seconds", "gauge", "The agent's time less the system's clock.", t.Offset)

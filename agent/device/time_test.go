@@ -245,15 +245,15 @@ func TestBridgeOfBefore(t *testing.T) {
 	})
 }
 
-// judged's configurations go by the agent's time, and plain TCP stays plain.
+// withTime's configurations go by the agent's time, and plain TCP stays plain.
 func TestJudged(t *testing.T) {
 	at := time.Unix(1_800_000_000, 0)
-	conf, err := judged(func() (*tls.Config, error) { return &tls.Config{ServerName: "x"}, nil },
+	conf, err := withTime(func() (*tls.Config, error) { return &tls.Config{ServerName: "x"}, nil },
 		func() time.Time { return at })()
 	if err != nil || conf.ServerName != "x" || !conf.Time().Equal(at) {
 		t.Errorf("%+v, %v", conf, err)
 	}
-	if conf, err := judged(func() (*tls.Config, error) { return nil, nil }, nil)(); conf != nil || err != nil {
+	if conf, err := withTime(func() (*tls.Config, error) { return nil, nil }, nil)(); conf != nil || err != nil {
 		t.Errorf("%+v, %v", conf, err)
 	}
 }

@@ -195,14 +195,14 @@ func (a *actor) names() string {
 	return strings.Join(names, ", ")
 }
 
-// news says whether what the outputs are is to be told: who is told writes it to flash, so
+// news says whether what the outputs are is to be told. Each time is a write to flash, so
 // of a number on its way by steps it is the first of them and the last alone. before is
 // what was shown.
 func (a *actor) news(before map[string]hal.Value) bool {
 	news := false
 	for _, o := range a.outs {
-		if o.told && !o.moving || o.now != before[o.channel] && !(o.told && o.moving) {
-			news, o.told = true, o.moving
+		if o.rampTold && !o.moving || o.now != before[o.channel] && !(o.rampTold && o.moving) {
+			news, o.rampTold = true, o.moving
 		}
 	}
 	return news

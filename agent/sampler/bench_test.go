@@ -42,7 +42,7 @@ func BenchmarkReading(b *testing.B) {
 			r := newRunner(New(Options{Sink: nowhere{}}), Spec{Name: "x", Sampling: c.s, Timeout: time.Second,
 				Bounds: map[string]Bounds{"temperature": {-40, 85}}})
 			r.prepare()
-			v := r.newVisit(sn)
+			v := r.newOpenSensor(sn)
 			b.ReportAllocs()
 			for b.Loop() {
 				v.scheduled(b.Context())

@@ -124,7 +124,7 @@ func (r *runner) note(err error) {
 		return
 	}
 	bad, good := slog.LevelWarn, slog.LevelInfo
-	if !r.tell(now) { // it changes all the time
+	if !r.announce(now) { // it changes all the time
 		bad, good = slog.LevelDebug, slog.LevelDebug
 	}
 	ctx := context.Background()
@@ -158,10 +158,10 @@ func limitsOf(chs []hal.Channel, bounds map[string]Bounds) []Bounds {
 	return out
 }
 
-// sift takes out what cannot be: NaN, infinities, and values outside of their bounds.
+// dropImplausible takes out what cannot be: NaN, infinities, and values outside of their bounds.
 // It returns how many those were, an error that tells of the first, and how many
 // values are left.
-func sift(chs []hal.Channel, bounds []Bounds, vals []hal.Value) (bad, left int, err error) {
+func dropImplausible(chs []hal.Channel, bounds []Bounds, vals []hal.Value) (bad, left int, err error) {
 	for i, v := range vals {
 		x, ok := number(v)
 		switch b := &bounds[i]; {
@@ -183,8 +183,8 @@ func sift(chs []hal.Channel, bounds []Bounds, vals []hal.Value) (bad, left int, 
 	return bad, left, err
 }
 
-// strangers are the channels that a configuration names and the sensor does not have.
-func (sp *Spec) strangers(chs []hal.Channel) string {
+// unknownChannels are the channels that a configuration names and the sensor does not have.
+func (sp *Spec) unknownChannels(chs []hal.Channel) string {
 	var names []string
 	add := func(where, name string) {
 		for _, c := range chs {

@@ -202,7 +202,7 @@ func TestImplausible(t *testing.T) {
 	})
 }
 
-// A loose cable is told of less and less often: who is told writes to flash.
+// A loose cable is told of less and less often: each time is a write to flash.
 func TestFlappingIsToldSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, told := 0, 0

@@ -35,17 +35,17 @@ const (
 // An output is one channel of an actuator that can be set. It outlives the sensor
 // being closed and opened again. Only the runner's goroutine uses it.
 type output struct {
-	channel string
-	kind    hal.Kind
-	limit   Limit
-	target  hal.Value // what it is to be; Absent: whatever it is
-	now     hal.Value // as set, or as read where it left that
-	shown   hal.Value // of a Float: what it reads since it was set, which is what the hardware can
-	moving  bool      // by steps
-	told    bool      // that it moves
-	moved   time.Time // of the last change
-	due     time.Time // of the next step or try; zero: none
-	err     error     // of the last try
+	channel  string
+	kind     hal.Kind
+	limit    Limit
+	target   hal.Value // what it is to be; Absent: whatever it is
+	now      hal.Value // as set, or as read where it left that
+	shown    hal.Value // of a Float: what it reads since it was set, which is what the hardware can
+	moving   bool      // by steps
+	rampTold bool      // that it moves is known to Options.Changed
+	moved    time.Time // of the last change
+	due      time.Time // of the next step or try; zero: none
+	err      error     // of the last try
 }
 
 // An order is a call of SetOutput on its way to the runner.

@@ -9,8 +9,8 @@ import (
 	"github.com/tidemill/tidemill/hal"
 )
 
-// A pushed is what a source gave by itself, or how it failed.
-type pushed struct {
+// An arrival is what a source gave by itself, or how it failed.
+type arrival struct {
 	hal.Push
 	err error
 }
@@ -20,12 +20,12 @@ const pushPause = time.Second
 
 // listen waits for the readings of a source that speaks by itself, in a goroutine that
 // stop ends and waits for. The channel is nil for a sensor that is read.
-func (v *visit) listen(ctx context.Context) (pushes chan pushed, stop func()) {
+func (v *openSensor) listen(ctx context.Context) (pushes chan arrival, stop func()) {
 	if v.pusher == nil {
 		return nil, func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	pushes, done := make(chan pushed), make(chan struct{})
+	pushes, done := make(chan arrival), make(chan struct{})
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
@@ -34,7 +34,7 @@ func (v *visit) listen(ctx context.Context) (pushes chan pushed, stop func()) {
 				return
 			}
 			select {
-			case pushes <- pushed{p, err}:
+			case pushes <- arrival{p, err}:
 			case <-ctx.Done():
 				return
 			}
@@ -54,7 +54,7 @@ func (v *visit) listen(ctx context.Context) (pushes chan pushed, stop func()) {
 }
 
 // hear waits for the source. A panic is an error.
-func (v *visit) hear(ctx context.Context) (p hal.Push, err error) {
+func (v *openSensor) hear(ctx context.Context) (p hal.Push, err error) {
 	defer func() {
 		if what := recover(); what != nil {
 			err = fmt.Errorf("next: the driver panicked: %v", what)
@@ -63,8 +63,8 @@ func (v *visit) hear(ctx context.Context) (p hal.Push, err error) {
 	return v.pusher.Next(ctx)
 }
 
-// pushed takes one of them.
-func (v *visit) pushed(p pushed) {
+// heard takes one of them.
+func (v *openSensor) heard(p arrival) {
 	r := v.r
 	now := time.Now()
 	if p.err == nil && len(p.Values) != len(p.Channels) {
@@ -78,10 +78,10 @@ func (v *visit) pushed(p pushed) {
 		r.note(p.err)
 		return
 	}
-	v.odd = nil
-	way := v.paths.of(p.Channels)
+	v.implausible = nil
+	way := v.pipelines.of(p.Channels)
 	var err error
-	if left := v.sift(way, p.Values); left > 0 || v.odd == nil {
+	if left := v.clean(way, p.Values); left > 0 || v.implausible == nil {
 		err = v.put(way, now, p.At, p.Values)
 	}
 	if v.fails > 0 {
@@ -89,10 +89,10 @@ func (v *visit) pushed(p pushed) {
 		r.freshPause()
 	}
 	if err == nil {
-		err = v.odd
+		err = v.implausible
 	} else {
 		r.failed()
 	}
 	r.note(err)
-	v.next = now.Add(v.paths.s.Every)
+	v.next = now.Add(v.pipelines.s.Every)
 }

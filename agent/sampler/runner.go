@@ -44,10 +44,10 @@ type runner struct {
 	pause     *backoff.ExponentialBackOff
 	limit     *limit
 	outs      map[string]*output
-	paths     *paths
+	pipelines *pipelines
 	begun     bool          // it was open once
 	busErrors int           // in a row
-	told      time.Time     // when a change of the state was told last
+	announced time.Time     // when a change of the state was told last
 	quiet     time.Duration // how long no other is told
 
 	mu       sync.Mutex // guards the rest
@@ -158,24 +158,24 @@ func (r *runner) hold(held bool) {
 }
 
 // How long a change of a sensor's state is not told after another: the time doubles
-// while changes come, since each is written to flash by who is told. Who wants to
+// while changes come, since the agent writes each to flash. Who wants to
 // know what a loose cable does in between asks for Status now and then.
 const (
 	quietLeast = time.Second
 	quietMost  = 10 * time.Minute
 )
 
-// tell tells of a change of the state, unless there were many, and says whether it did.
-func (r *runner) tell(now time.Time) bool {
-	since := now.Sub(r.told)
-	if !r.told.IsZero() && since < r.quiet {
+// announce tells of a change of the state, unless there were many, and says whether it did.
+func (r *runner) announce(now time.Time) bool {
+	since := now.Sub(r.announced)
+	if !r.announced.IsZero() && since < r.quiet {
 		return false
 	}
 	r.quiet = min(max(2*r.quiet, quietLeast), quietMost)
 	if since > 2*quietMost {
 		r.quiet = quietLeast
 	}
-	r.told = now
+	r.announced = now
 	r.changed()
 	return true
 }
@@ -247,7 +247,7 @@ func (r *runner) prepare() {
 	r.pause = backoff.NewExponentialBackOff(backoff.WithMaxInterval(pauseMax), backoff.WithMultiplier(2),
 		backoff.WithRandomizationFactor(0.2), backoff.WithMaxElapsedTime(0))
 	r.freshPause()
-	r.paths = &paths{r: r, s: r.sampling}
+	r.pipelines = &pipelines{r: r, s: r.sampling}
 }
 
 // run opens the sensor and reads it, again and again, until ctx is done.
@@ -284,7 +284,7 @@ func (r *runner) run(ctx context.Context) {
 func (r *runner) rest(ctx context.Context, d time.Duration) bool {
 	for until := time.Now().Add(d); ; {
 		next := until
-		if due := r.paths.due(); !due.IsZero() && due.Before(next) {
+		if due := r.pipelines.due(); !due.IsZero() && due.Before(next) {
 			next = due
 		}
 		select {
@@ -304,12 +304,12 @@ func (r *runner) rest(ctx context.Context, d time.Duration) bool {
 
 // closeWindows sends the windows that are over.
 func (r *runner) closeWindows(now time.Time) {
-	r.unkept(r.paths.close(now))
+	r.unkept(r.pipelines.close(now))
 }
 
 // last sends what the windows have, when the sensor is read no more.
 func (r *runner) last() {
-	r.unkept(r.paths.flush(time.Now()))
+	r.unkept(r.pipelines.flush(time.Now()))
 }
 
 // unkept takes how the end of a window went, nil for well.
@@ -322,7 +322,7 @@ func (r *runner) unkept(err error) {
 
 // use reads an open sensor and closes it.
 func (r *runner) use(ctx context.Context, sn hal.Sensor) {
-	v := r.newVisit(sn)
+	v := r.newOpenSensor(sn)
 	v.read(ctx)
 	last := context.WithoutCancel(ctx)
 	if ctx.Err() != nil && len(r.spec.Safe.Values) > 0 && v.act.outs != nil {

@@ -337,7 +337,7 @@ func TestMean(t *testing.T) {
 // A talker is a source that speaks by itself.
 type talker struct {
 	source
-	say chan pushed
+	say chan arrival
 }
 
 func (p *talker) Next(ctx context.Context) (hal.Push, error) {
@@ -351,10 +351,10 @@ func (p *talker) Next(ctx context.Context) (hal.Push, error) {
 
 func TestPush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := &talker{say: make(chan pushed)}
+		src := &talker{say: make(chan arrival)}
 		other := []hal.Channel{{Name: "battery", Unit: "%", Kind: hal.Int}}
 		say := func(chs []hal.Channel, v hal.Value) {
-			src.say <- pushed{Push: hal.Push{At: time.Now(), Channels: chs, Values: []hal.Value{v}}}
+			src.say <- arrival{Push: hal.Push{At: time.Now(), Channels: chs, Values: []hal.Value{v}}}
 			time.Sleep(time.Second)
 		}
 		got, st := sampled(t, src, Spec{Sampling: Sampling{Every: 10 * time.Second, Heartbeat: time.Minute},
@@ -364,7 +364,7 @@ func TestPush(t *testing.T) {
 			say(celsius, hal.FloatValue(20)) // the same
 			say(celsius, hal.FloatValue(200))
 			say(celsius, hal.FloatValue(21))
-			src.say <- pushed{err: hal.ErrNoDevice}
+			src.say <- arrival{err: hal.ErrNoDevice}
 			synctest.Wait()
 			if st := s.Status()[0]; st.State != Away || st.Kind != hal.CauseNoDevice {
 				t.Errorf("%+v", st)

@@ -61,17 +61,17 @@ func (r Reading) String() string {
 	return b.String()
 }
 
-// feedRoom is how many readings a watcher may be behind.
-const feedRoom = 256
+// watchRoom is how many readings a watcher may be behind.
+const watchRoom = 256
 
-// A feed hands readings to those who watch. It never waits for one: a watcher
+// A broadcast hands readings to those who watch. It never waits for one: a watcher
 // that is too slow misses readings.
-type feed struct {
+type broadcast struct {
 	mu       sync.Mutex // guards watchers
 	watchers map[chan Reading]struct{}
 }
 
-func (f *feed) put(sensor string, chs []hal.Channel, t func() int64, vals []hal.Value) {
+func (f *broadcast) put(sensor string, chs []hal.Channel, t func() int64, vals []hal.Value) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.watchers) == 0 {
@@ -89,17 +89,17 @@ func (f *feed) put(sensor string, chs []hal.Channel, t func() int64, vals []hal.
 // Watch calls show with each reading that is taken from now on, until ctx is done
 // or show fails, whose error it returns.
 func (a *Agent) Watch(ctx context.Context, show func(Reading) error) error {
-	w := make(chan Reading, feedRoom)
-	a.feed.mu.Lock()
-	if a.feed.watchers == nil {
-		a.feed.watchers = map[chan Reading]struct{}{}
+	w := make(chan Reading, watchRoom)
+	a.watch.mu.Lock()
+	if a.watch.watchers == nil {
+		a.watch.watchers = map[chan Reading]struct{}{}
 	}
-	a.feed.watchers[w] = struct{}{}
-	a.feed.mu.Unlock()
+	a.watch.watchers[w] = struct{}{}
+	a.watch.mu.Unlock()
 	defer func() {
-		a.feed.mu.Lock()
-		defer a.feed.mu.Unlock()
-		delete(a.feed.watchers, w)
+		a.watch.mu.Lock()
+		defer a.watch.mu.Unlock()
+		delete(a.watch.watchers, w)
 	}()
 	for {
 		select {

@@ -8,10 +8,10 @@ import (
 	"github.com/tidemill/tidemill/hal"
 )
 
-// A path is the way of readings with the same channels from the driver to the sink:
+// A pipeline is the way of readings with the same channels from the driver to the sink:
 // what cannot be is taken out, several are averaged, what says nothing new stays out,
 // or a window takes them. Only the runner's goroutine uses it.
-type path struct {
+type pipeline struct {
 	r       *runner
 	chs     []hal.Channel
 	bounds  []Bounds
@@ -23,15 +23,15 @@ type path struct {
 	vals    []hal.Value
 }
 
-func (r *runner) newPath(chs []hal.Channel, s Sampling) *path {
-	p := &path{r: r, chs: chs, bounds: limitsOf(chs, r.spec.Bounds), means: make([]mean, len(chs)),
+func (r *runner) newPipeline(chs []hal.Channel, s Sampling) *pipeline {
+	p := &pipeline{r: r, chs: chs, bounds: limitsOf(chs, r.spec.Bounds), means: make([]mean, len(chs)),
 		vals: make([]hal.Value, len(chs))}
 	p.take(s, time.Now())
 	return p
 }
 
 // take goes on by other settings. A window that is open is sent as it is.
-func (p *path) take(s Sampling, now time.Time) {
+func (p *pipeline) take(s Sampling, now time.Time) {
 	if p.window != nil && p.window.length != s.Window {
 		p.r.unkept(p.send(now))
 		p.window = nil
@@ -57,13 +57,13 @@ func (p *path) take(s Sampling, now time.Time) {
 }
 
 // begin starts the readings of one tick.
-func (p *path) begin() {
+func (p *pipeline) begin() {
 	clear(p.means)
 	clear(p.vals)
 }
 
 // add takes one reading of a tick, from which what cannot be was taken out.
-func (p *path) add(vals []hal.Value) {
+func (p *pipeline) add(vals []hal.Value) {
 	for i, v := range vals {
 		if v.Kind() == hal.Float {
 			p.means[i].add(v.Float())
@@ -75,7 +75,7 @@ func (p *path) add(vals []hal.Value) {
 }
 
 // end is the tick's reading.
-func (p *path) end() []hal.Value {
+func (p *pipeline) end() []hal.Value {
 	for i := range p.means {
 		if p.means[i].n > 1 {
 			p.vals[i] = hal.FloatValue(p.means[i].round())
@@ -86,7 +86,7 @@ func (p *path) end() []hal.Value {
 
 // put hands a reading over: to the window, to the sink, or to nobody. now is when it
 // came, and at what it says.
-func (p *path) put(now, at time.Time, vals []hal.Value) error {
+func (p *pipeline) put(now, at time.Time, vals []hal.Value) error {
 	if p.window != nil {
 		var err error
 		if _, over := p.window.over(now); over {
@@ -112,7 +112,7 @@ func (p *path) put(now, at time.Time, vals []hal.Value) error {
 
 // send ends the open window and begins the next. One that the sink does not take is
 // offered once more at the end of the next, before that.
-func (p *path) send(now time.Time) (err error) {
+func (p *pipeline) send(now time.Time) (err error) {
 	stamp, _ := p.window.over(now)
 	kept := p.refused
 	p.refused = nil
@@ -129,7 +129,7 @@ func (p *path) send(now time.Time) (err error) {
 	return err
 }
 
-func (p *path) lost() {
+func (p *pipeline) lost() {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
 	p.r.st.Lost++
@@ -141,7 +141,7 @@ type summary struct {
 	vals  []hal.Value
 }
 
-func (p *path) append(chs []hal.Channel, at time.Time, vals []hal.Value) error {
+func (p *pipeline) append(chs []hal.Channel, at time.Time, vals []hal.Value) error {
 	if err := p.r.s.o.Sink.Append(p.r.spec.Name, chs, at, vals); err != nil {
 		return fmt.Errorf("%w: %w", errKeep, err)
 	}
@@ -151,34 +151,34 @@ func (p *path) append(chs []hal.Channel, at time.Time, vals []hal.Value) error {
 	return nil
 }
 
-// maxPaths bounds the sets of channels of a source that gives several.
-const maxPaths = 64
+// maxPipelines bounds the sets of channels of a source that gives several.
+const maxPipelines = 64
 
-// paths are those of a sensor, which outlive its being closed and opened again. A sensor
+// pipelines are those of a sensor, which outlive its being closed and opened again. A sensor
 // that is read has one.
-type paths struct {
+type pipelines struct {
 	r   *runner
 	s   Sampling
-	all []*path
+	all []*pipeline
 }
 
 // of returns the one of these channels, which are not changed after.
-func (ps *paths) of(chs []hal.Channel) *path {
+func (ps *pipelines) of(chs []hal.Channel) *pipeline {
 	for _, p := range ps.all {
 		if slices.Equal(p.chs, chs) {
 			return p
 		}
 	}
-	if len(ps.all) == maxPaths {
+	if len(ps.all) == maxPipelines {
 		ps.r.unkept(ps.all[0].flush(time.Now()))
 		ps.all = slices.Delete(ps.all, 0, 1)
 	}
-	p := ps.r.newPath(chs, ps.s)
+	p := ps.r.newPipeline(chs, ps.s)
 	ps.all = append(ps.all, p)
 	return p
 }
 
-func (ps *paths) take(s Sampling, now time.Time) {
+func (ps *pipelines) take(s Sampling, now time.Time) {
 	ps.s = s
 	for _, p := range ps.all {
 		p.take(s, now)
@@ -186,7 +186,7 @@ func (ps *paths) take(s Sampling, now time.Time) {
 }
 
 // due is when the first window ends; zero: there is none.
-func (ps *paths) due() (t time.Time) {
+func (ps *pipelines) due() (t time.Time) {
 	for _, p := range ps.all {
 		if w := p.window; w != nil && w.filled && (t.IsZero() || w.end.Before(t)) {
 			t = w.end
@@ -196,7 +196,7 @@ func (ps *paths) due() (t time.Time) {
 }
 
 // close ends windows that are over.
-func (ps *paths) close(now time.Time) (err error) {
+func (ps *pipelines) close(now time.Time) (err error) {
 	for _, p := range ps.all {
 		if w := p.window; w != nil && !now.Before(w.end) && !w.early(now) {
 			if e := p.send(now); e != nil {
@@ -208,7 +208,7 @@ func (ps *paths) close(now time.Time) (err error) {
 }
 
 // flush sends what a window has, before its end.
-func (p *path) flush(now time.Time) error {
+func (p *pipeline) flush(now time.Time) error {
 	if p.window == nil {
 		return nil
 	}
@@ -216,7 +216,7 @@ func (p *path) flush(now time.Time) error {
 }
 
 // flush sends what all windows have.
-func (ps *paths) flush(now time.Time) (err error) {
+func (ps *pipelines) flush(now time.Time) (err error) {
 	for _, p := range ps.all {
 		if e := p.flush(now); e != nil {
 			err = e

@@ -10,28 +10,28 @@ import (
 	"github.com/tidemill/tidemill/hal"
 )
 
-// A visit is a sensor from its opening to its closing.
-type visit struct {
-	r      *runner
-	sn     hal.Sensor
-	pusher hal.Pusher // nil: it is read
-	chs    []hal.Channel
-	act    *actor
-	paths  *paths // the runner's
-	held   bool   // the outputs are at what is safe
+// An openSensor is a sensor from its opening to its closing.
+type openSensor struct {
+	r         *runner
+	sn        hal.Sensor
+	pusher    hal.Pusher // nil: it is read
+	chs       []hal.Channel
+	act       *actor
+	pipelines *pipelines // the runner's
+	held      bool       // the outputs are at what is safe
 
-	next   time.Time // of the next reading; with a monotonic clock
-	tick   bool      // next is a tick of the sampling, not a try after a failure
-	fails  int       // in a row
-	vals   []hal.Value
-	readFn func(context.Context) error // reads into vals; made once, for it would be an allocation
-	odd    error                       // what was implausible in the last reading
+	next        time.Time // of the next reading; with a monotonic clock
+	tick        bool      // next is a tick of the sampling, not a try after a failure
+	fails       int       // in a row
+	vals        []hal.Value
+	readFn      func(context.Context) error // reads into vals; made once, for it would be an allocation
+	implausible error                       // what was implausible in the last reading
 }
 
-func (r *runner) newVisit(sn hal.Sensor) *visit {
+func (r *runner) newOpenSensor(sn hal.Sensor) *openSensor {
 	s, _ := r.timing()
-	v := &visit{r: r, sn: sn, chs: sn.Channels(), paths: r.paths}
-	r.paths.take(s, time.Now())
+	v := &openSensor{r: r, sn: sn, chs: sn.Channels(), pipelines: r.pipelines}
+	r.pipelines.take(s, time.Now())
 	v.pusher, _ = sn.(hal.Pusher)
 	v.act = r.newActor(sn, v.chs)
 	v.readFn = func(ctx context.Context) (err error) {
@@ -39,7 +39,7 @@ func (r *runner) newVisit(sn hal.Sensor) *visit {
 		return err
 	}
 	_, output := sn.(hal.Actuator)
-	note := r.spec.strangers(v.chs)
+	note := r.spec.unknownChannels(v.chs)
 	if v.pusher != nil {
 		note = "" // its channels come with its readings
 	}
@@ -49,7 +49,7 @@ func (r *runner) newVisit(sn hal.Sensor) *visit {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if note != "" && note != r.st.Note {
-		r.log.Warn("a word about a sensor", "driver", r.spec.Driver, "note", note)
+		r.log.Warn("the driver has a note about its sensor", "driver", r.spec.Driver, "note", note)
 	}
 	r.st.Open, r.st.Output, r.st.Note = true, output, note
 	return v
@@ -57,7 +57,7 @@ func (r *runner) newVisit(sn hal.Sensor) *visit {
 
 // read reads the sensor at its ticks until ctx is done or it failed reopenAfter times
 // in a row.
-func (v *visit) read(ctx context.Context) {
+func (v *openSensor) read(ctx context.Context) {
 	r := v.r
 	if v.pusher == nil && len(v.chs) == 0 {
 		r.failed()
@@ -82,7 +82,7 @@ func (v *visit) read(ctx context.Context) {
 			v.retimed(ctx)
 			continue
 		case p := <-pushes:
-			v.pushed(p)
+			v.heard(p)
 		case <-timer.C:
 			v.step(ctx)
 		}
@@ -94,7 +94,7 @@ func (v *visit) read(ctx context.Context) {
 
 // first makes an actuator safe that starts or is held, before anything is read. An
 // output's level, and whether a sensor works, are known at once: the first reading is now.
-func (v *visit) first(ctx context.Context) {
+func (v *openSensor) first(ctx context.Context) {
 	v.held = v.r.isHeld()
 	if !v.r.begun || v.held {
 		v.makeSafe(ctx)
@@ -102,11 +102,11 @@ func (v *visit) first(ctx context.Context) {
 	v.r.begun = true
 	v.next, v.tick = time.Now(), false
 	if v.pusher != nil {
-		v.next = v.next.Add(v.paths.s.Every)
+		v.next = v.next.Add(v.pipelines.s.Every)
 	}
 }
 
-func (v *visit) makeSafe(ctx context.Context) {
+func (v *openSensor) makeSafe(ctx context.Context) {
 	if len(v.r.spec.Safe.Values) == 0 || len(v.act.outs) == 0 {
 		return
 	}
@@ -118,9 +118,9 @@ func (v *visit) makeSafe(ctx context.Context) {
 }
 
 // due is when there is something to do.
-func (v *visit) due() time.Time {
+func (v *openSensor) due() time.Time {
 	t := v.next
-	for _, o := range []time.Time{v.paths.due(), v.act.due()} {
+	for _, o := range []time.Time{v.pipelines.due(), v.act.due()} {
 		if !o.IsZero() && o.Before(t) {
 			t = o
 		}
@@ -129,11 +129,11 @@ func (v *visit) due() time.Time {
 }
 
 // retimed goes on by the sampling that holds now, and by what is held.
-func (v *visit) retimed(ctx context.Context) {
+func (v *openSensor) retimed(ctx context.Context) {
 	s, _ := v.r.timing()
 	now := time.Now()
-	if !s.equal(v.paths.s) {
-		v.paths.take(s, now)
+	if !s.equal(v.pipelines.s) {
+		v.pipelines.take(s, now)
 		v.next, v.tick = s.next(now), true
 		if v.pusher != nil {
 			v.next = now.Add(s.Every)
@@ -147,7 +147,7 @@ func (v *visit) retimed(ctx context.Context) {
 }
 
 // step does what is due.
-func (v *visit) step(ctx context.Context) {
+func (v *openSensor) step(ctx context.Context) {
 	now := time.Now()
 	v.r.closeWindows(now)
 	if due := v.act.due(); !due.IsZero() && !now.Before(due) {
@@ -164,20 +164,20 @@ func (v *visit) step(ctx context.Context) {
 	case now.Before(v.next):
 	case v.pusher != nil:
 		v.r.failed()
-		v.r.note(fmt.Errorf("%w for %v", errSilent, v.paths.s.Every))
-		v.next = now.Add(v.paths.s.Every)
+		v.r.note(fmt.Errorf("%w for %v", errSilent, v.pipelines.s.Every))
+		v.next = now.Add(v.pipelines.s.Every)
 	default:
 		v.scheduled(ctx)
 	}
 }
 
 // scheduled reads the sensor and plans the next reading.
-func (v *visit) scheduled(ctx context.Context) {
+func (v *openSensor) scheduled(ctx context.Context) {
 	r, due, tick := v.r, v.next, v.tick
 	began := time.Now()
 	err := v.once(ctx, began)
 	now := time.Now()
-	every := v.paths.s.Every
+	every := v.pipelines.s.Every
 	r.mu.Lock()
 	if tick {
 		r.jitter.add(began.Sub(due))
@@ -193,11 +193,11 @@ func (v *visit) scheduled(ctx context.Context) {
 }
 
 // outcome takes how a reading ended and, for one that was planned, plans the next.
-func (v *visit) outcome(ctx context.Context, err error, planned bool) {
+func (v *openSensor) outcome(ctx context.Context, err error, planned bool) {
 	if ctx.Err() != nil {
 		return
 	}
-	r, s := v.r, &v.paths.s
+	r, s := v.r, &v.pipelines.s
 	now := time.Now()
 	if err != nil && !errors.Is(err, errKeep) && !answers(r.kindOf(err)) {
 		v.fails++
@@ -213,7 +213,7 @@ func (v *visit) outcome(ctx context.Context, err error, planned bool) {
 	}
 	if err != nil {
 		r.failed()
-	} else if err = v.odd; err == nil {
+	} else if err = v.implausible; err == nil {
 		err = v.act.failure()
 	}
 	r.note(err)
@@ -223,11 +223,11 @@ func (v *visit) outcome(ctx context.Context, err error, planned bool) {
 }
 
 // once takes one reading and hands it over.
-func (v *visit) once(ctx context.Context, at time.Time) error {
+func (v *openSensor) once(ctx context.Context, at time.Time) error {
 	r := v.r
-	p := v.paths.of(v.chs)
+	p := v.pipelines.of(v.chs)
 	p.begin()
-	v.odd = nil
+	v.implausible = nil
 	some := 0
 	for range max(1, p.s.Average) {
 		if err := r.call(ctx, "read", v.readFn); err != nil {
@@ -236,20 +236,20 @@ func (v *visit) once(ctx context.Context, at time.Time) error {
 		if len(v.vals) != len(v.chs) {
 			return fmt.Errorf("read: %d values for %d channels", len(v.vals), len(v.chs))
 		}
-		some += v.sift(p, v.vals)
+		some += v.clean(p, v.vals)
 		p.add(v.vals)
 	}
-	if some == 0 && v.odd != nil {
-		return fmt.Errorf("read: %w", v.odd)
+	if some == 0 && v.implausible != nil {
+		return fmt.Errorf("read: %w", v.implausible)
 	}
 	return v.put(p, at, at, p.end())
 }
 
-// sift takes out of a reading what cannot be and returns how many values are left.
-func (v *visit) sift(p *path, vals []hal.Value) int {
-	bad, left, err := sift(p.chs, p.bounds, vals)
+// clean takes out of a reading what cannot be and returns how many values are left.
+func (v *openSensor) clean(p *pipeline, vals []hal.Value) int {
+	bad, left, err := dropImplausible(p.chs, p.bounds, vals)
 	if bad > 0 {
-		v.odd = err
+		v.implausible = err
 		v.r.mu.Lock()
 		v.r.st.Implausible += uint64(bad)
 		v.r.mu.Unlock()
@@ -257,7 +257,7 @@ func (v *visit) sift(p *path, vals []hal.Value) int {
 	return left
 }
 
-func (v *visit) put(p *path, now, at time.Time, vals []hal.Value) error {
+func (v *openSensor) put(p *pipeline, now, at time.Time, vals []hal.Value) error {
 	err := p.put(now, at, vals)
 	if err != nil && p.window == nil {
 		return err
@@ -275,7 +275,7 @@ func (v *visit) put(p *path, now, at time.Time, vals []hal.Value) error {
 }
 
 // levels shows what the outputs are.
-func (v *visit) levels() {
+func (v *openSensor) levels() {
 	now := v.act.values()
 	if now == nil {
 		return
