@@ -63,8 +63,8 @@ func TestResident(t *testing.T) {
 	}
 	resident, most := field(t, string(text), "VmRSS:"), field(t, string(text), "VmHWM:")
 	readings := taken(t, bin, conf)
-	t.Logf("after %v, %d readings: resident %d KiB, at most %d KiB, want at most %d KiB", span, readings, resident, most,
-		maxResident)
+	t.Logf("after %v %d readings, resident %d KiB, at most %d KiB, want at most %d KiB", span, readings, resident,
+		most, maxResident)
 	if readings < int(span/time.Second)*50 { // half of what is asked for, on a busy machine
 		t.Errorf("%d readings in %v, want 100 a second", readings, span)
 	}
