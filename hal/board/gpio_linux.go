@@ -2,14 +2,9 @@ package board
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,9 +107,6 @@ var ioctl = func(fd int, op uintptr, arg unsafe.Pointer) error {
 	}
 }
 
-// dup is replaced by tests, which have files enough.
-var dup = func(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0) }
-
 // A line is an open input or output. Its file is the kernel's lease on it.
 type line struct {
 	f    *os.File
@@ -129,159 +121,6 @@ type line struct {
 	buf    []lineEvent // for reading
 	queue  []lineEvent // part of buf: read, and not yet told
 	missed int         // changes that the kernel's buffer had no room for
-}
-
-// A chip is an open device file of a controller.
-type chip struct {
-	fd          int
-	name, label string
-	lines       int
-}
-
-// eachChip opens the controllers below dev in order, those that have two device
-// files once, and calls f with each until that returns false: the file is then
-// f's to close. The error names what could not be looked at.
-func eachChip(dev string, f func(c *chip) bool) error {
-	files, _ := filepath.Glob(filepath.Join(dev, "gpiochip*")) // the pattern is well formed
-	slices.SortFunc(files, func(a, b string) int {             // gpiochip10 after gpiochip2
-		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
-	})
-	var errs []error
-	var seen []string
-	for _, path := range files {
-		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", path, err))
-			continue
-		}
-		var info chipInfo
-		if err := ioctl(fd, ioctlChipInfo, unsafe.Pointer(&info)); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", path, err))
-			unix.Close(fd)
-			continue
-		}
-		c := &chip{fd: fd, name: cString(info.name[:]), label: cString(info.label[:]), lines: int(info.lines)}
-		if slices.Contains(seen, c.name) {
-			unix.Close(fd)
-			continue
-		}
-		seen = append(seen, c.name)
-		if !f(c) {
-			return nil
-		}
-		unix.Close(fd)
-	}
-	return errors.Join(errs...)
-}
-
-// line asks what a line is called and who holds it.
-func (c *chip) line(offset int) (hal.Line, error) {
-	info := lineInfo{offset: uint32(offset)}
-	if err := ioctl(c.fd, ioctlLineInfo, unsafe.Pointer(&info)); err != nil {
-		return hal.Line{}, fmt.Errorf("%s: line %d: %w", c.name, offset, err)
-	}
-	l := hal.Line{Name: cString(info.name[:])}
-	if info.flags&flagUsed != 0 {
-		l.User = cmp.Or(cString(info.consumer[:]), "the kernel")
-	}
-	return l, nil
-}
-
-// LineChips lists the controllers with their lines.
-func (b *Board) LineChips() ([]hal.LineChip, error) {
-	var out []hal.LineChip
-	var errs []error
-	err := eachChip(b.dev, func(c *chip) bool {
-		lc := hal.LineChip{Name: c.name, Label: c.label, Lines: make([]hal.Line, c.lines)}
-		for i := range lc.Lines {
-			var err error
-			if lc.Lines[i], err = c.line(i); err != nil {
-				errs = append(errs, err)
-				break
-			}
-		}
-		out = append(out, lc)
-		return true
-	})
-	return out, errors.Join(append(errs, err)...)
-}
-
-// headers are the controllers of a Raspberry Pi's header, whose offsets are the
-// numbers of its GPIOs: Pi 0 to 3, Pi 4, Pi 5 (the labels are the kernel's).
-var headers = []string{"pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"}
-
-// openChip opens the controller that r is on, and fills in r's offset if it has a
-// line's name.
-func openChip(dev string, r *request) (fd int, err error) {
-	fd = -1
-	var have []string // labels
-	var named []string
-	var failed error // to keep a file
-	keep := func(c *chip, offset int) {
-		if named = append(named, fmt.Sprintf("%s:%d", c.label, offset)); len(named) == 1 {
-			r.offset = uint32(offset)
-			fd, failed = dup(c.fd)
-		}
-	}
-	number, isGPIO := gpioNumber(r.line)
-	header := -1
-	err = eachChip(dev, func(c *chip) bool {
-		have = append(have, c.label)
-		if r.line == "" {
-			if r.chip == c.label || r.chip == c.name {
-				fd = c.fd
-			}
-			return fd < 0
-		}
-		found := false
-		for i := range c.lines {
-			if l, err := c.line(i); err == nil && l.Name == r.line {
-				keep(c, i)
-				found = true
-			}
-		}
-		if !found && isGPIO && header < 0 && failed == nil && number < c.lines && slices.Contains(headers, c.label) {
-			header, failed = dup(c.fd)
-		}
-		return true
-	})
-	if failed != nil {
-		for _, opened := range []int{fd, header} {
-			if opened >= 0 {
-				unix.Close(opened)
-			}
-		}
-		return -1, failed
-	}
-	if fd < 0 && header >= 0 { // a description without names
-		r.offset = uint32(number)
-		return header, nil
-	}
-	if header >= 0 {
-		unix.Close(header)
-	}
-	switch {
-	case len(named) > 1:
-		unix.Close(fd)
-		return -1, fmt.Errorf("several lines have this name: %s; name one of these", strings.Join(named, ", "))
-	case fd >= 0:
-		return fd, nil
-	case err != nil:
-		return -1, err
-	case r.line != "":
-		return -1, fmt.Errorf("%w: no line has this name (tidemill-agent sensors scan lists them)", hal.ErrNoDevice)
-	case len(have) == 0:
-		return -1, fmt.Errorf("%w: this machine has no GPIO chips", hal.ErrNoDevice)
-	}
-	return -1, fmt.Errorf("%w: no such chip, there are: %s; a name such as GPIO17 serves any Raspberry Pi",
-		hal.ErrNoDevice, strings.Join(have, ", "))
-}
-
-// gpioNumber returns the number of a name such as GPIO17.
-func gpioNumber(name string) (n int, ok bool) {
-	digits, ok := strings.CutPrefix(name, "GPIO")
-	n, err := strconv.Atoi(digits)
-	return n, ok && err == nil && n >= 0 && strconv.Itoa(n) == digits
 }
 
 func cString(b []byte) string {

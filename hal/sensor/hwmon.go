@@ -125,11 +125,6 @@ func (h hwmon) open(ctx context.Context, b hal.Board) (hal.Sensor, error) {
 	return s, nil
 }
 
-// add adds a channel.
-func (s *sysfs) add(c hal.Channel, read func(dir sysDir) (hal.Value, error)) {
-	s.channels, s.read = append(s.channels, c), append(s.read, read)
-}
-
 // list returns the inputs wanted, in order of their names.
 func (h hwmon) list(dir sysDir) ([]hwmonChannel, error) {
 	entries, err := fs.ReadDir(dir.fs, dir.path)

@@ -265,11 +265,6 @@ type settable interface {
 	setChannel(w *wire, channel string, v hal.Value) error
 }
 
-// A ranger is what a hal.Ranger is beside hal.Actuator.
-type ranger interface {
-	Range(channel string) (hal.Range, bool)
-}
-
 // An i2cActuator is an open chip that is settable.
 type i2cActuator struct {
 	*i2cSensor
@@ -285,7 +280,7 @@ func (a *i2cActuator) Set(ctx context.Context, channel string, v hal.Value) erro
 
 // Range is what the channel takes, where the chip says so.
 func (a *i2cActuator) Range(channel string) (hal.Range, bool) {
-	if r, ok := a.settable.(ranger); ok {
+	if r, ok := a.settable.(hal.Ranger); ok {
 		return r.Range(channel)
 	}
 	return hal.Range{}, false

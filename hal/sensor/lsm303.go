@@ -157,32 +157,6 @@ func (c *lsm303) setUp(w *wire) error {
 	return nil
 }
 
-// settle writes settings and wants to read them back.
-func settle(w *wire, to [][2]byte) error {
-	for _, s := range to {
-		if err := w.put(s[0], s[1]); err != nil {
-			return err
-		}
-	}
-	if ok, err := has(w, to); err != nil {
-		return err
-	} else if !ok {
-		return fmt.Errorf("%w: its settings do not read back", hal.ErrNoDevice)
-	}
-	return nil
-}
-
-// has says whether registers have what they were set to.
-func has(w *wire, to [][2]byte) (bool, error) {
-	for _, s := range to {
-		v, err := w.get(s[0])
-		if err != nil || v != s[1] {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
 func (c *lsm303) identifyMag(m *wire) error {
 	if c.agr {
 		id, err := m.get(agrWhoM)

@@ -3,8 +3,6 @@ package sensor
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
-	"slices"
 	"time"
 
 	"github.com/tidemill/tidemill/hal"
@@ -25,9 +23,6 @@ const (
 	mpu44Hz    = 3 // low pass of 44 Hz, delay 5 ms (4.2)
 	mpuWords   = 7
 	mpuRangeAt = 3
-
-	// gravity is standard gravity, in m/s² (CGPM 1901).
-	gravity = 9.80665
 )
 
 var (
@@ -58,17 +53,6 @@ var mpu6050Driver = i2cDriver{
 			gyro: rangeOf(o, "gyro_range_dps", mpuGyroRanges)}
 	},
 }.driver()
-
-// rangeOf is the index of an option among the ranges, whose first is the default.
-func rangeOf(o *options, key string, ranges []int64) int {
-	n := o.whole(key, ranges[0])
-	i := slices.Index(ranges, n)
-	if i < 0 {
-		o.fail(key, "%d, want %s", n, list(ranges))
-		return 0
-	}
-	return i
-}
 
 // mpu6050 is the driver of the same name. The chip measures without end.
 type mpu6050 struct {
@@ -166,12 +150,4 @@ func (c *mpu6050) measure(w *wire) ([]hal.Value, error) {
 		v = hal.FloatValue(t)
 	}
 	return append(vals, v), nil
-}
-
-// axis is a count as a value, absent at the converter's end.
-func axis(raw int16, scale float64) hal.Value {
-	if raw == math.MaxInt16 || raw == math.MinInt16 {
-		return hal.Value{}
-	}
-	return hal.FloatValue(round(float64(raw)*scale, 1e5))
 }

@@ -54,7 +54,7 @@ func (o *options) text(key, def string) string {
 		o.fail(key, "%s, want a string", show(v))
 		return def
 	}
-	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufffd' }) {
+	if unclean(s) {
 		o.fail(key, "%q, want text without control characters", s)
 		return def
 	}

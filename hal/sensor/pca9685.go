@@ -96,8 +96,8 @@ type pca9685 struct {
 }
 
 var (
-	_ settable = (*pca9685)(nil)
-	_ ranger   = (*pca9685)(nil)
+	_ settable   = (*pca9685)(nil)
+	_ hal.Ranger = (*pca9685)(nil)
 )
 
 // channels: ch0 and so on are the part of the time, 0 to 1, that an output is on.

@@ -167,7 +167,7 @@ func (s *pwmOut) Set(ctx context.Context, channel string, v hal.Value) error {
 }
 
 // numberIn is a number that the channel takes.
-func numberIn(a ranger, channel string, v hal.Value) (float64, error) {
+func numberIn(a hal.Ranger, channel string, v hal.Value) (float64, error) {
 	r, ok := a.Range(channel)
 	if !ok {
 		return 0, fmt.Errorf("channel %q cannot be set", channel)

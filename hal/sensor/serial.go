@@ -66,7 +66,7 @@ const listenFor = 100 * time.Millisecond
 // listen reads the port until ctx's end, or until it fails.
 func (s *serialLines) listen(ctx context.Context) error {
 	port, err := serial.Open(&serial.Config{Address: s.port, BaudRate: s.mode.baud, DataBits: 8, StopBits: s.mode.stop,
-		Parity:  map[string]string{"none": "N", "even": "E", "odd": "O"}[s.mode.parity],
+		Parity:  s.mode.letter(),
 		Timeout: listenFor})
 	switch {
 	case errors.Is(err, fs.ErrPermission):

@@ -21,9 +21,11 @@ type serialMode struct {
 	stop   int
 }
 
-func (m serialMode) String() string {
-	return fmt.Sprintf("%d baud, 8%s%d", m.baud, map[string]string{"none": "N", "even": "E", "odd": "O"}[m.parity],
-		m.stop)
+func (m serialMode) String() string { return fmt.Sprintf("%d baud, 8%s%d", m.baud, m.letter(), m.stop) }
+
+// letter is the parity as in "8N1".
+func (m serialMode) letter() string {
+	return map[string]string{"none": "N", "even": "E", "odd": "O"}[m.parity]
 }
 
 // bauds are the rates that termios has on all systems.

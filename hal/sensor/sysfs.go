@@ -137,6 +137,11 @@ type sysfs struct {
 	dir      sysDir // zero when it has to be found again; belongs to the goroutine that reads
 }
 
+// add adds a channel.
+func (s *sysfs) add(c hal.Channel, read func(dir sysDir) (hal.Value, error)) {
+	s.channels, s.read = append(s.channels, c), append(s.read, read)
+}
+
 func (s *sysfs) Channels() []hal.Channel { return s.channels }
 
 // Read reads each file once: a driver of the kernel may measure at that, for up to a

@@ -109,7 +109,7 @@ func (c *max31855) parse(frame []byte) ([]hal.Value, error) {
 // "serial interface".
 type max6675 struct {
 	zeros
-	last time.Time // of the last frame
+	asked time.Time // when the last frame was read
 }
 
 // The frame's bits, figure 1. Bit 0 is not driven.
@@ -127,12 +127,12 @@ func (*max6675) channels() []hal.Channel { return []hal.Channel{temperature} }
 
 // wait lets a conversion end.
 func (c *max6675) wait(ctx context.Context) error {
-	if rest := time.Until(c.last.Add(max6675Convert)); rest > 0 {
+	if rest := time.Until(c.asked.Add(max6675Convert)); rest > 0 {
 		if err := pause(ctx, rest); err != nil {
 			return err
 		}
 	}
-	c.last = time.Now()
+	c.asked = time.Now()
 	return nil
 }
 
