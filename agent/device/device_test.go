@@ -480,7 +480,8 @@ func TestNewFailsWhole(t *testing.T) {
 // Another identity than the one before is noticed, once.
 func TestNoticing(t *testing.T) {
 	id, renewed := "a", 0
-	conf := withRenewed(func() (*tls.Config, error) { return nil, nil }, func() string { return id }, func() { renewed++ })
+	conf := withRenewed(func() (*tls.Config, error) { return nil, nil }, func() string { return id },
+		func() { renewed++ })
 	for _, c := range []struct {
 		id      string
 		renewed int

@@ -28,7 +28,8 @@ func (r *runner) newActor(sn hal.Sensor, chs []hal.Channel) *actor {
 	}
 	a := &actor{r: r, act: act, chs: chs}
 	for _, c := range chs {
-		if c.Kind != hal.Bool && a.can(c.Name) == nil {
+		can := a.can(c.Name)
+		if c.Kind != hal.Bool && can == nil {
 			continue
 		}
 		o := r.outs[c.Name]
@@ -36,7 +37,7 @@ func (r *runner) newActor(sn hal.Sensor, chs []hal.Channel) *actor {
 			o = &output{channel: c.Name, kind: c.Kind, limit: r.spec.Limits[c.Name]}
 			r.outs[c.Name] = o
 		}
-		o.now, o.moving = hal.Value{}, false
+		o.now, o.moving, o.can = hal.Value{}, false, can
 		a.outs = append(a.outs, o)
 	}
 	return a
@@ -140,7 +141,7 @@ func (a *actor) safe(ctx context.Context) error {
 		if o == nil {
 			continue
 		}
-		v, err := o.check(a.r.spec.Safe.Values[name], a.can(name))
+		v, err := o.check(a.r.spec.Safe.Values[name])
 		if err == nil {
 			o.target, o.moving, o.due = v, false, time.Time{}
 			err = a.set(ctx, o, v)
@@ -165,7 +166,7 @@ func (a *actor) obey(ctx context.Context, o *order, read func() error) {
 		o.err = o.ctx.Err()
 		return
 	}
-	v, err := out.check(o.value, a.can(o.channel))
+	v, err := out.check(o.value)
 	if err != nil {
 		o.err = err
 		return

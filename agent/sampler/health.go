@@ -95,6 +95,35 @@ func stateOf(err error, kind string) State {
 	return Retrying
 }
 
+// How long a change of a sensor's state is not told after another: the time doubles
+// while changes come, since the agent writes each to flash. Who wants to
+// know what a loose cable does in between asks for Status now and then.
+const (
+	quietLeast = time.Second
+	quietMost  = 10 * time.Minute
+)
+
+// announce tells of a change of the state, unless there were many, and says whether it did.
+func (r *runner) announce(now time.Time) bool {
+	since := now.Sub(r.announced)
+	if !r.announced.IsZero() && since < r.quiet {
+		return false
+	}
+	r.quiet = min(max(2*r.quiet, quietLeast), quietMost)
+	if since > 2*quietMost {
+		r.quiet = quietLeast
+	}
+	r.announced = now
+	r.changed()
+	return true
+}
+
+func (r *runner) changed() {
+	if r.s.o.Changed != nil {
+		r.s.o.Changed(r.spec.Name)
+	}
+}
+
 // note takes how the last call of the driver ended, nil for well. The log has a line
 // for each change of the state or of the kind of error, not for each message: those
 // of a loose cable change all the time.

@@ -74,3 +74,37 @@ func (l *limit) Err() error {
 	}
 	return context.DeadlineExceeded
 }
+
+// call runs one driver call under the time limit. A panic is an error.
+func (r *runner) call(ctx context.Context, what string, f func(context.Context) error) (err error) {
+	_, timeout := r.timing()
+	l := r.limit
+	if l != nil && l.parent != ctx {
+		l.cancel()
+		l = nil
+	}
+	if l == nil {
+		l = newLimit(ctx)
+	}
+	r.limit = nil
+	r.mu.Lock()
+	r.until = time.Now().Add(timeout)
+	r.mu.Unlock()
+	l.begin(timeout)
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s: the driver panicked: %v", what, p)
+		}
+		var again bool
+		if again, err = l.end(err); again {
+			r.limit = l
+		}
+		r.mu.Lock()
+		r.until = time.Time{}
+		r.mu.Unlock()
+	}()
+	if err := f(l); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}

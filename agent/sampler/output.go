@@ -38,14 +38,15 @@ type output struct {
 	channel  string
 	kind     hal.Kind
 	limit    Limit
-	target   hal.Value // what it is to be; Absent: whatever it is
-	now      hal.Value // as set, or as read where it left that
-	shown    hal.Value // of a Float: what it reads since it was set, which is what the hardware can
-	moving   bool      // by steps
-	rampTold bool      // that it moves is known to Options.Changed
-	moved    time.Time // of the last change
-	due      time.Time // of the next step or try; zero: none
-	err      error     // of the last try
+	can      *hal.Range // of a number: what the actuator says that it can
+	target   hal.Value  // what it is to be; Absent: whatever it is
+	now      hal.Value  // as set, or as read where it left that
+	shown    hal.Value  // of a Float: what it reads since it was set, which is what the hardware can
+	moving   bool       // by steps
+	rampTold bool       // that it moves is known to Options.Changed
+	moved    time.Time  // of the last change
+	due      time.Time  // of the next step or try; zero: none
+	err      error      // of the last try
 }
 
 // An order is a call of SetOutput on its way to the runner.
@@ -75,9 +76,8 @@ func convert(v hal.Value, kind hal.Kind) hal.Value {
 	return v
 }
 
-// check returns v as the channel takes it, or why it is refused. can is what the
-// actuator can, if it says so.
-func (o *output) check(v hal.Value, can *hal.Range) (hal.Value, error) {
+// check returns v as the channel takes it, or why it is refused.
+func (o *output) check(v hal.Value) (hal.Value, error) {
 	v = convert(v, o.kind)
 	if v.Kind() != o.kind {
 		want := map[hal.Kind]string{hal.Bool: "true or false", hal.Float: "a number", hal.Int: "a whole number"}[o.kind]
@@ -88,8 +88,8 @@ func (o *output) check(v hal.Value, can *hal.Range) (hal.Value, error) {
 		return v, nil
 	}
 	low, high := math.Inf(-1), math.Inf(1)
-	if can != nil {
-		low, high = can.Min, can.Max
+	if o.can != nil {
+		low, high = o.can.Min, o.can.Max
 	}
 	if o.limit.Min != 0 || o.limit.Max != 0 {
 		low, high = max(low, o.limit.Min), min(high, o.limit.Max)

@@ -35,7 +35,8 @@ func TestNoValueIsAnAnswer(t *testing.T) {
 		go func() { done <- s.Run(ctx) }()
 		time.Sleep(10*time.Minute + time.Millisecond)
 		synctest.Wait()
-		if st := s.Status()[0]; st.Errors != 601 || opens != 1 || st.State != Implausible || st.Kind != hal.CauseOutOfRange {
+		st := s.Status()[0]
+		if st.Errors != 601 || opens != 1 || st.State != Implausible || st.Kind != hal.CauseOutOfRange {
 			t.Errorf("opened %d times, %+v", opens, st)
 		}
 		cancel()
@@ -55,6 +56,22 @@ func TestSourceThatPanics(t *testing.T) {
 		_, st := sampled(t, &panicTalker{source{chs: celsius}}, Spec{Sampling: Sampling{Every: time.Minute}},
 			500*time.Millisecond, nil)
 		if st.Errors == 0 || !strings.Contains(st.Error, "the driver panicked: index out of range") {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// A panicMachine is an actuator whose driver is broken.
+type panicMachine struct{ machine }
+
+func (*panicMachine) Range(string) (hal.Range, bool) { panic("no such channel") }
+
+// A driver that panics when it is asked what it is ends no other sensor, nor the agent.
+func TestDriverThatPanicsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, st := sampled(t, &panicMachine{}, Spec{Sampling: Sampling{Every: time.Second},
+			Safe: Safe{Values: map[string]hal.Value{"on": hal.BoolValue(false)}}}, 10*time.Second, nil)
+		if st.Errors < 3 || st.Open || !strings.Contains(st.Error, "the driver panicked: no such channel") {
 			t.Errorf("%+v", st)
 		}
 	})

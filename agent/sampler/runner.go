@@ -157,35 +157,6 @@ func (r *runner) hold(held bool) {
 	}
 }
 
-// How long a change of a sensor's state is not told after another: the time doubles
-// while changes come, since the agent writes each to flash. Who wants to
-// know what a loose cable does in between asks for Status now and then.
-const (
-	quietLeast = time.Second
-	quietMost  = 10 * time.Minute
-)
-
-// announce tells of a change of the state, unless there were many, and says whether it did.
-func (r *runner) announce(now time.Time) bool {
-	since := now.Sub(r.announced)
-	if !r.announced.IsZero() && since < r.quiet {
-		return false
-	}
-	r.quiet = min(max(2*r.quiet, quietLeast), quietMost)
-	if since > 2*quietMost {
-		r.quiet = quietLeast
-	}
-	r.announced = now
-	r.changed()
-	return true
-}
-
-func (r *runner) changed() {
-	if r.s.o.Changed != nil {
-		r.s.o.Changed(r.spec.Name)
-	}
-}
-
 func (r *runner) snapshot() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -199,40 +170,6 @@ func (r *runner) snapshot() Status {
 		}
 	}
 	return st
-}
-
-// call runs one driver call under the time limit. A panic is an error.
-func (r *runner) call(ctx context.Context, what string, f func(context.Context) error) (err error) {
-	_, timeout := r.timing()
-	l := r.limit
-	if l != nil && l.parent != ctx {
-		l.cancel()
-		l = nil
-	}
-	if l == nil {
-		l = newLimit(ctx)
-	}
-	r.limit = nil
-	r.mu.Lock()
-	r.until = time.Now().Add(timeout)
-	r.mu.Unlock()
-	l.begin(timeout)
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%s: the driver panicked: %v", what, p)
-		}
-		var again bool
-		if again, err = l.end(err); again {
-			r.limit = l
-		}
-		r.mu.Lock()
-		r.until = time.Time{}
-		r.mu.Unlock()
-	}()
-	if err := f(l); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
 }
 
 // freshPause begins the pauses anew.
@@ -322,10 +259,19 @@ func (r *runner) unkept(err error) {
 
 // use reads an open sensor and closes it.
 func (r *runner) use(ctx context.Context, sn hal.Sensor) {
-	v := r.newOpenSensor(sn)
-	v.read(ctx)
 	last := context.WithoutCancel(ctx)
-	if ctx.Err() != nil && len(r.spec.Safe.Values) > 0 && v.act.outs != nil {
+	var v *openSensor
+	err := r.call(ctx, "open", func(context.Context) error { // what it is, it says itself
+		v = r.newOpenSensor(sn)
+		return nil
+	})
+	if err != nil {
+		r.failed()
+		r.note(err)
+	} else {
+		v.read(ctx)
+	}
+	if v != nil && ctx.Err() != nil && len(r.spec.Safe.Values) > 0 && v.act.outs != nil {
 		ctx, cancel := context.WithTimeout(last, safeFor)
 		if err := v.act.safe(ctx); err != nil {
 			r.log.Error("an output could not be made safe at the end", "err", err)
