@@ -3,7 +3,6 @@ package device
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -36,19 +35,6 @@ func (f *busRecovery) may(bus string) bool {
 	return true
 }
 
-// onI2C says whether a driver's chips are on an I2C bus: they have an address there.
-func onI2C(driver string) bool {
-	for _, d := range sensor.Drivers() {
-		if d.Name == driver {
-			has := func(name string) bool {
-				return slices.ContainsFunc(d.Options, func(o sensor.Option) bool { return o.Name == name })
-			}
-			return has("bus") && has("address")
-		}
-	}
-	return false
-}
-
 // freeBus frees the bus of a sensor that cannot be read; see sampler.Options.Recover.
 func (a *Agent) freeBus(ctx context.Context, s sampler.Spec, bus string) bool {
 	board, ok := a.board.(hal.Recoverer)
@@ -56,14 +42,7 @@ func (a *Agent) freeBus(ctx context.Context, s sampler.Spec, bus string) bool {
 		return false
 	}
 	if bus == "" {
-		if !onI2C(s.Driver) {
-			return false
-		}
-		if bus, _ = s.Options["bus"].(string); bus == "" {
-			if buses := a.board.Buses(); len(buses) > 0 {
-				bus = buses[0] // as the drivers do
-			}
-		}
+		bus = sensor.BusOf(s.Driver, a.board, s.Options)
 	}
 	if bus == "" || !a.recovery.may(bus) {
 		return false

@@ -208,6 +208,25 @@ func TestADSShared(t *testing.T) {
 	})
 }
 
+// A sensor's bus is named before it is open, since a bus that is held opens nothing.
+func TestBusOf(t *testing.T) {
+	b := sim.New(sim.Options{NoBus: true})
+	if got := sensor.BusOf("bme280", b, nil); got != "" {
+		t.Errorf("a board without buses: %q", got)
+	}
+	b.Add(sim.NewBus(sim.DefaultBus))
+	for _, c := range []struct{ driver, bus, want string }{{"bme280", "", sim.DefaultBus}, {"ina219", "/dev/i2c-7",
+		"/dev/i2c-7"}, {"host", "", ""}, {"max6675", "", ""}, {"none", "/dev/i2c-1", ""}} {
+		opts := map[string]any{}
+		if c.bus != "" {
+			opts["bus"] = c.bus
+		}
+		if got := sensor.BusOf(c.driver, b, opts); got != c.want {
+			t.Errorf("%s: %q, want %q", c.driver, got, c.want)
+		}
+	}
+}
+
 // A current beyond what the calibration reaches leaves voltage alone.
 func TestINAOverflow(t *testing.T) {
 	for driver, chip := range map[string]*sim.INA{"ina219": sim.NewINA219(0.1), "ina226": sim.NewINA226(0.1)} {

@@ -102,13 +102,9 @@ type i2cSensor struct {
 }
 
 func openI2C(ctx context.Context, b hal.Board, of *i2cDriver, bus string, addr uint16, c chip) (hal.Sensor, error) {
-	if bus == "" {
-		buses := b.Buses()
-		if len(buses) == 0 {
-			return nil, fmt.Errorf("%w: the board has no I2C bus; on a Raspberry Pi: sudo raspi-config nonint do_i2c 0",
-				hal.ErrNoDevice)
-		}
-		bus = buses[0]
+	if bus = busOr(bus, b); bus == "" {
+		return nil, fmt.Errorf("%w: the board has no I2C bus; on a Raspberry Pi: sudo raspi-config nonint do_i2c 0",
+			hal.ErrNoDevice)
 	}
 	wires, err := b.I2C(bus)
 	if err != nil {
@@ -132,6 +128,28 @@ func openI2C(ctx context.Context, b hal.Board, of *i2cDriver, bus string, addr u
 		return &i2cActuator{s, a}, nil
 	}
 	return s, nil
+}
+
+// busOr is the bus, or the board's first if it is "", "" without any.
+func busOr(bus string, b hal.Board) string {
+	if bus == "" {
+		if buses := b.Buses(); len(buses) > 0 {
+			return buses[0]
+		}
+	}
+	return bus
+}
+
+// BusOf names the I2C bus of a sensor with these options, as Open would take it; "" for
+// a driver of nothing on I2C, and where the board has no bus.
+func BusOf(driver string, b hal.Board, opts map[string]any) string {
+	for _, d := range drivers {
+		if d.Name == driver && d.i2c != nil {
+			bus, _ := opts["bus"].(string) // else Check refuses it
+			return busOr(bus, b)
+		}
+	}
+	return ""
 }
 
 // elsewhere says what to do when no chip answers: a pin may give it another of

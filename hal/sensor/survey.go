@@ -65,7 +65,8 @@ type Suggestion struct {
 }
 
 // Look surveys a board: of its I2C buses those of buses, or all if that is empty.
-// What cannot be looked at is among the problems. It returns by ctx's end.
+// What cannot be looked at is among the problems. Scans of buses end by
+// ctx's end; files of the kernel are read without one, which takes milliseconds.
 func Look(ctx context.Context, b hal.Board, buses ...string) *Survey {
 	s := &Survey{I2C: []BusFound{}, GPIO: []GPIOChip{}, OneWire: []Device{}, SPI: []Device{}, PWM: []Device{},
 		IIO: []Device{}, Hwmon: []Device{}, Serial: []Device{}, Suggestions: []Suggestion{}}

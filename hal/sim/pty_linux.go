@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A SerialLine is both ends of a serial line that is none: a program opens Port as it
+// A SerialLine is both ends of a simulated serial line: a program opens Port as it
 // opens /dev/ttyUSB0, and what is on the line talks through the File.
 type SerialLine struct {
 	*os.File
