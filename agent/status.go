@@ -265,7 +265,8 @@ func printSensors(w io.Writer, all []device.SensorStatus) {
 		for _, n := range []struct {
 			n    uint64
 			what string
-		}{{s.Missed, "ticks missed"}, {s.Implausible, "implausible values"}} {
+		}{{s.Missed, "ticks missed"}, {s.Implausible, "implausible values"},
+			{s.Dropped, "readings dropped"}} {
 			if n.n > 0 {
 				state += fmt.Sprintf(", %d %s", n.n, n.what)
 			}

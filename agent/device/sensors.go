@@ -39,6 +39,7 @@ type SensorStatus struct {
 	Errors      uint64       `json:"errors"`
 	Implausible uint64       `json:"implausible,omitempty"`
 	Recovered   uint64       `json:"bus_recoveries,omitempty"`
+	Dropped     uint64       `json:"dropped,omitempty"` // by its source
 	Lost        uint64       `json:"windows_lost,omitempty"`
 	Jitter      JitterStatus `json:"jitter"`
 	Last        time.Time    `json:"last,omitzero"`
@@ -68,7 +69,7 @@ func sensorStatus(s *sampler.Status) SensorStatus {
 		State: string(s.State), Since: s.Since.Round(0), Open: s.Open, Error: s.Error, Kind: s.Kind, ErrorAt: s.ErrorAt,
 		Stuck: s.Hangs, Note: s.Note, Reads: s.Reads, Readings: s.Readings, Same: s.Same, Missed: s.Missed,
 		Overruns: s.Overruns, Errors: s.Errors, Implausible: s.Implausible, Recovered: s.Recovered, Lost: s.Lost,
-		Last:   s.Last,
+		Dropped: s.Dropped, Last: s.Last,
 		Jitter: JitterStatus{Mean: ms(s.Jitter.Mean), P99: ms(s.Jitter.P99), Max: ms(s.Jitter.Max)}, Held: s.Held}
 	out.Deadband, _ = reportedDeadband(&s.Sampling).(map[string]any)
 	for channel, v := range s.Outputs {
@@ -99,6 +100,8 @@ var sensorFamilies = []struct {
 		func(s *SensorStatus) float64 { return float64(s.Overruns) }},
 	{"errors_total", "counter", "Failures to open, read or set.",
 		func(s *SensorStatus) float64 { return float64(s.Errors) }},
+	{"dropped_total", "counter", "Readings that the source dropped, since more came than were taken.",
+		func(s *SensorStatus) float64 { return float64(s.Dropped) }},
 	{"implausible_total", "counter", "Values outside of their bounds, or none that are numbers; they were not sent.",
 		func(s *SensorStatus) float64 { return float64(s.Implausible) }},
 	{"bus_recoveries_total", "counter", "Times that the sensor's bus was freed.",

@@ -23,6 +23,7 @@ type openSensor struct {
 	next        time.Time // of the next reading; with a monotonic clock
 	tick        bool      // next is a tick of the sampling, not a try after a failure
 	fails       int       // in a row
+	dropped     uint64    // readings that the source has dropped, of those counted in the status
 	vals        []hal.Value
 	readFn      func(context.Context) error // reads into vals; made once, for it would be an allocation
 	implausible error                       // what was implausible in the last reading

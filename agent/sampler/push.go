@@ -65,6 +65,7 @@ func (v *openSensor) hear(ctx context.Context) (p hal.Push, err error) {
 
 // heard takes one of them.
 func (v *openSensor) heard(p arrival) {
+	v.countDropped()
 	r := v.r
 	now := time.Now()
 	if p.err == nil && len(p.Values) != len(p.Channels) {
@@ -95,4 +96,17 @@ func (v *openSensor) heard(p arrival) {
 	}
 	r.note(err)
 	v.next = now.Add(v.pipelines.s.Every)
+}
+
+// countDropped takes over what the source has dropped since the last look.
+func (v *openSensor) countDropped() {
+	d, ok := v.pusher.(hal.Dropper)
+	if !ok {
+		return
+	}
+	n := d.Dropped()
+	v.r.mu.Lock()
+	v.r.st.Dropped += n - v.dropped
+	v.r.mu.Unlock()
+	v.dropped = n
 }

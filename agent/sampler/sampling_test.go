@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -337,8 +338,11 @@ func TestMean(t *testing.T) {
 // A talker is a source that speaks by itself.
 type talker struct {
 	source
-	say chan arrival
+	say     chan arrival
+	dropped atomic.Uint64
 }
+
+func (p *talker) Dropped() uint64 { return p.dropped.Load() }
 
 func (p *talker) Next(ctx context.Context) (hal.Push, error) {
 	select {
@@ -360,7 +364,9 @@ func TestPush(t *testing.T) {
 		got, st := sampled(t, src, Spec{Sampling: Sampling{Every: 10 * time.Second, Heartbeat: time.Minute},
 			Bounds: map[string]Bounds{"temperature": {-40, 85}}}, 15*time.Second, func(s *Sampler) {
 			say(celsius, hal.FloatValue(20))
+			src.dropped.Add(2)
 			say(other, hal.IntValue(90))
+			src.dropped.Add(1)
 			say(celsius, hal.FloatValue(20)) // the same
 			say(celsius, hal.FloatValue(200))
 			say(celsius, hal.FloatValue(21))
@@ -372,7 +378,7 @@ func TestPush(t *testing.T) {
 			say(other, hal.IntValue(89))
 		})
 		wantLines(t, got, "0 s temperature=20", "1 s battery=90", "4 s temperature=21", "5 s battery=89")
-		if st.State != Away || st.Kind != hal.CauseSilent || st.Implausible != 1 || st.Same != 1 {
+		if st.State != Away || st.Kind != hal.CauseSilent || st.Implausible != 1 || st.Same != 1 || st.Dropped != 3 {
 			t.Errorf("%+v", st)
 		}
 	})

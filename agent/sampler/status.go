@@ -27,6 +27,7 @@ type Status struct {
 	Errors      uint64 // failures to open, read, set or hand over
 	Implausible uint64 // values taken out of readings
 	Recovered   uint64 // times that its bus was freed
+	Dropped     uint64 // readings that a source dropped, since more came than were taken; see hal.Dropper
 	Lost        uint64 // windows that the sink took neither at their end nor at the next one's
 	Jitter      Jitter
 
