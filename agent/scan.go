@@ -18,6 +18,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/device"
+	"github.com/tidemill/tidemill/hal"
 	"github.com/tidemill/tidemill/hal/sensor"
 )
 
@@ -98,7 +99,7 @@ func printBuses(w io.Writer, buses []sensor.BusFound) {
 		}
 	}
 	if len(buses) == 0 {
-		fmt.Fprintln(w, "  none; on a Raspberry Pi: sudo raspi-config nonint do_i2c 0; elsewhere: sudo modprobe i2c-dev")
+		fmt.Fprintln(w, "  none; "+hal.EnableI2C)
 	}
 }
 

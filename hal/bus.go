@@ -38,6 +38,13 @@ type Recoverer interface {
 	RecoverBus(ctx context.Context, bus string) (did string, err error)
 }
 
+// What makes a kernel show the buses that a board has, for messages where there are
+// none.
+const (
+	EnableI2C = "on a Raspberry Pi: sudo raspi-config nonint do_i2c 0; elsewhere: sudo modprobe i2c-dev"
+	EnableSPI = "on a Raspberry Pi: sudo raspi-config nonint do_spi 0"
+)
+
 // A Range is what values a channel of an actuator takes, both ends included.
 type Range struct{ Min, Max float64 }
 

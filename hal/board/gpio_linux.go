@@ -119,7 +119,7 @@ type line struct {
 	seen   bool        // polling: the level at the last look
 	seq    uint32      // events: number of the last one
 	buf    []lineEvent // for reading
-	queue  []lineEvent // part of buf: read, and not yet told
+	queue  []lineEvent // part of buf: read, and not yet returned
 	missed int         // changes that the kernel's buffer had no room for
 }
 

@@ -19,9 +19,6 @@ import (
 
 const busPrefix = "i2c-"
 
-// enableI2C is what to do where a bus is missing.
-const enableI2C = "is I2C enabled? On a Raspberry Pi: sudo raspi-config nonint do_i2c 0; elsewhere: sudo modprobe i2c-dev"
-
 // Buses lists the I2C device files that are there now, by number.
 func (b *Board) Buses() []string {
 	found, _ := filepath.Glob(filepath.Join(b.dev, busPrefix+"*")) // the pattern is well formed
@@ -69,7 +66,8 @@ func (b *Board) I2C(name string) (i2c.BusCloser, error) {
 			if buses := b.Buses(); len(buses) > 0 {
 				have = strings.Join(buses, ", ")
 			}
-			return nil, fmt.Errorf("bus %q: %w: there is %s; %s", name, hal.ErrNoDevice, have, enableI2C)
+			return nil, fmt.Errorf("bus %q: %w: there is %s; is I2C enabled? %s", name, hal.ErrNoDevice, have,
+				hal.EnableI2C)
 		}
 		opened, err := b.open(n)
 		if errors.Is(err, os.ErrPermission) || err != nil && strings.HasSuffix(err.Error(), syscall.EACCES.Error()) {

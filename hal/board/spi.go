@@ -18,9 +18,6 @@ import (
 
 const spiPrefix = "spidev"
 
-// enableSPI is what to do where a bus is missing.
-const enableSPI = "is SPI enabled? On a Raspberry Pi: sudo raspi-config nonint do_spi 0"
-
 // SPIDevices lists the chip selects that are there now.
 func (b *Board) SPIDevices() []string {
 	found, _ := filepath.Glob(filepath.Join(b.dev, spiPrefix+"*.*")) // the pattern is well formed
@@ -52,7 +49,8 @@ func (b *Board) OpenSPI(name string, o hal.SPIOptions) (hal.SPIDevice, error) {
 		if all := b.SPIDevices(); len(all) > 0 {
 			have = strings.Join(all, ", ")
 		}
-		return nil, fmt.Errorf("SPI %q: %w: there is %s; %s", name, hal.ErrNoDevice, have, enableSPI)
+		return nil, fmt.Errorf("SPI %q: %w: there is %s; is SPI enabled? %s", name, hal.ErrNoDevice, have,
+			hal.EnableSPI)
 	}
 	port, err := b.spi(bus, cs)
 	if err != nil {

@@ -42,7 +42,7 @@ func (c *calls) do(ctx context.Context, f func() error) error {
 		c.mu.Lock()
 		c.running = false
 		if c.closed {
-			_ = c.release() // close left it to us; nobody is there to tell
+			_ = c.release() // close left it to us, and no caller waits for an error
 		}
 		c.mu.Unlock()
 		done <- err

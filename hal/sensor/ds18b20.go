@@ -122,7 +122,7 @@ func (s *ds18b20) once() (float64, error) {
 	case err == nil:
 		celsius, err = parseW1Slave(s.name[:2], string(text))
 	case errors.Is(err, fs.ErrNotExist) && !errors.Is(err, hal.ErrNoDevice):
-		celsius, err = s.plain()
+		celsius, err = s.thousandths()
 	case !errors.Is(err, hal.ErrNoDevice):
 		err = fmt.Errorf("%w: the chip does not answer: %w", hal.ErrNoDevice, err)
 	}
@@ -137,10 +137,10 @@ func (s *ds18b20) once() (float64, error) {
 	return s.last, nil
 }
 
-// plain reads the file temperature, of drivers that give no bytes. It does not
-// tell 85 °C from a chip that has not measured, so that counts only near the
-// reading before.
-func (s *ds18b20) plain() (float64, error) {
+// thousandths reads the file temperature, in thousandths of °C, of drivers that give
+// no bytes. 85 °C there can also be a chip that has not measured, so that counts only
+// near the reading before.
+func (s *ds18b20) thousandths() (float64, error) {
 	text, err := s.board.ReadOneWire(s.name, "temperature")
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", hal.ErrNoDevice, err)

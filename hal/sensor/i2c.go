@@ -103,8 +103,7 @@ type i2cSensor struct {
 
 func openI2C(ctx context.Context, b hal.Board, of *i2cDriver, bus string, addr uint16, c chip) (hal.Sensor, error) {
 	if bus = busOr(bus, b); bus == "" {
-		return nil, fmt.Errorf("%w: the board has no I2C bus; on a Raspberry Pi: sudo raspi-config nonint do_i2c 0",
-			hal.ErrNoDevice)
+		return nil, fmt.Errorf("%w: the board has no I2C bus; %s", hal.ErrNoDevice, hal.EnableI2C)
 	}
 	wires, err := b.I2C(bus)
 	if err != nil {

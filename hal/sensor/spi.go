@@ -55,8 +55,7 @@ func (s *spiSensor) open(ctx context.Context, b hal.Board) (hal.Sensor, error) {
 	if s.name == "" {
 		all := o.SPIDevices()
 		if len(all) == 0 {
-			return nil, fmt.Errorf("%w: the board has no SPI bus; on a Raspberry Pi: sudo raspi-config nonint do_spi 0",
-				hal.ErrNoDevice)
+			return nil, fmt.Errorf("%w: the board has no SPI bus; %s", hal.ErrNoDevice, hal.EnableSPI)
 		}
 		s.name = all[0]
 	}

@@ -213,8 +213,8 @@ func numbered(bases, numbers []string) []string {
 }
 
 // distinct makes names of labels where they are there and differ from all others.
-func distinct(plain, labels []string) []string {
-	out := slices.Clone(plain)
+func distinct(names, labels []string) []string {
+	out := slices.Clone(names)
 	for i, l := range labels {
 		if l == "" {
 			continue
