@@ -106,9 +106,9 @@ func (b *build) copyright(ctx context.Context, program string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// apache is the text of the Apache License.
-var apache = regexp.MustCompile(`(?s)\s*Apache License\s+Version 2\.0, January 2004.*?END OF TERMS AND CONDITIONS` +
-	`(?:\s+APPENDIX.*?limitations under the License\.)?`)
+// apache is the text of the Apache License, of which some leave the last line away.
+var apache = regexp.MustCompile(`(?s)\s*Apache License\s+Version 2\.0, January 2004.*?accepting\s+any\s+such\s+` +
+	`warranty\s+or\s+additional\s+liability\.(?:\s+END OF TERMS AND CONDITIONS)?(?:\s+APPENDIX.*?limitations under the License\.)?`)
 
 // noticesIn are the licence and notice files of a module. Of the Apache License,
 // which every Debian has, only the name.
