@@ -79,13 +79,13 @@ func TestClockFree(t *testing.T) {
 // stuckBus is the file of a bus with a stuckChip.
 type stuckBus struct {
 	chip   *stuckChip
-	closed bool
+	closed atomic.Bool
 	clocks bool // the controller clocks without a look at the data line
 }
 
 func (s *stuckBus) String() string                  { return "stuck" }
 func (s *stuckBus) SetSpeed(physic.Frequency) error { return nil }
-func (s *stuckBus) Close() error                    { s.closed = true; return nil }
+func (s *stuckBus) Close() error                    { s.closed.Store(true); return nil }
 func (s *stuckBus) Tx(addr uint16, _, _ []byte) error {
 	_, sda, _ := s.chip.read()
 	if s.clocks {
@@ -95,7 +95,7 @@ func (s *stuckBus) Tx(addr uint16, _, _ []byte) error {
 		}
 	}
 	switch {
-	case s.closed:
+	case s.closed.Load():
 		return os.ErrClosed
 	case !sda && s.clocks:
 		return nil // a low line acknowledges
@@ -115,7 +115,7 @@ func stuckBoard(t *testing.T, clocks int, o BusRecovery) (b *Board, bus *stuckBu
 	b.options.Recover = map[string]BusRecovery{name: o}
 	bus = &stuckBus{chip: newStuck(clocks)}
 	b.open = func(int) (i2c.BusCloser, error) {
-		bus.closed = false
+		bus.closed.Store(false)
 		return bus, nil
 	}
 	h, err := b.I2C(name)
@@ -382,8 +382,8 @@ func TestRebind(t *testing.T) {
 	var refuse error
 	b.put = func(path, text string) error {
 		wrote = append(wrote, filepath.Base(path)+" "+text)
-		if filepath.Dir(path) != driver || !bus.closed {
-			t.Errorf("wrote %s with the bus's file closed: %v", path, bus.closed)
+		if filepath.Dir(path) != driver || !bus.closed.Load() {
+			t.Errorf("wrote %s with the bus's file closed: %v", path, bus.closed.Load())
 		}
 		if filepath.Base(path) == "bind" && bus.chip.clocks == 0 {
 			t.Error("bound before the bus was clocked")
@@ -395,7 +395,7 @@ func TestRebind(t *testing.T) {
 		strings.Join(wrote, ", ") != "unbind 1f00074000.i2c, bind 1f00074000.i2c" {
 		t.Errorf("%q, %v, wrote %v", did, err, wrote)
 	}
-	if err := h.Tx(0x76, []byte{0}, nil); err != nil || bus.closed {
+	if err := h.Tx(0x76, []byte{0}, nil); err != nil || bus.closed.Load() {
 		t.Errorf("afterwards: %v", err)
 	}
 	bus.chip.left, refuse = 1000, fs.ErrPermission
