@@ -69,6 +69,7 @@ func TestPaceFollows(t *testing.T) {
 		t.Errorf("the heap may grow by %d %% with %d MB live, want 100 %%", p, len(live)*size>>20)
 	}
 	last = nil
+	runtime.KeepAlive(live)
 }
 
 // last is kept on the heap.
