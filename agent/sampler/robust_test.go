@@ -190,6 +190,32 @@ func TestSetsAtOnce(t *testing.T) {
 	}
 }
 
+// A sampling that is set while Run starts holds, and the race detector sees no race.
+func TestSamplingWhileRunStarts(t *testing.T) {
+	for range 50 {
+		var has atomic.Int32
+		s := New(Options{Sink: &times{}, Open: func(context.Context, Spec) (hal.Sensor, error) {
+			return &holder{has: &has}, nil
+		}})
+		s.Set([]Spec{{Name: "s", Sampling: Sampling{Every: time.Hour}}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		for n := range time.Duration(200) {
+			if err := s.SetSampling("s", Sampling{Every: 2*time.Hour + (199-n)*time.Second}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Status()[0].Sampling.Every; got != 2*time.Hour {
+			t.Errorf("every %v, want 2h", got)
+		}
+	}
+}
+
 // Sensors that do not stop are waited for once, and not opened again before they have.
 func TestSetAndSensorsThatDoNotStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -184,7 +184,8 @@ func (r *runner) prepare() {
 	r.pause = backoff.NewExponentialBackOff(backoff.WithMaxInterval(pauseMax), backoff.WithMultiplier(2),
 		backoff.WithRandomizationFactor(0.2), backoff.WithMaxElapsedTime(0))
 	r.freshPause()
-	r.pipelines = &pipelines{r: r, s: r.sampling}
+	s, _ := r.timing()
+	r.pipelines = &pipelines{r: r, s: s}
 }
 
 // run opens the sensor and reads it, again and again, until ctx is done.
