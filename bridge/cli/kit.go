@@ -34,7 +34,8 @@ scp pi-1.tar.gz pi@pi-1: && ssh -t pi@pi-1 'tar xzf pi-1.tar.gz && sudo pi-1/ins
 		out := c.flags.String("out", "",
 			"`file` to write, .tar.gz; a folder with / at its end; or - for standard output (default: NAME.tar.gz)")
 		var agents []string
-		c.flags.Func("agent", "tidemill-agent for the device, a `file`; for several kinds of device give several (default: those of make cross and make install)",
+		c.flags.Func("agent", "tidemill-agent for the device, a `file`; for several kinds of device give several "+
+			"(default: those of make cross and make install)",
 			func(path string) error {
 				agents = append(agents, path)
 				return nil

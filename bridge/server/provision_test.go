@@ -24,8 +24,10 @@ import (
 const lineTemplate = `{
 "Parameters": {"SerialNumber": {"Type": "String"}, "AWS::IoT::Certificate::Id": {"Type": "String"}},
 "Resources": {
-  "thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Fn::Join": ["", ["press-", {"Ref": "SerialNumber"}]]}, "AttributePayload": {"serial": {"Ref": "SerialNumber"}}}},
-  "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"}},
+  "thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Fn::Join": ["", ["press-", {"Ref": "SerialNumber"}]]},
+    "AttributePayload": {"serial": {"Ref": "SerialNumber"}}}},
+  "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {
+    "CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"}},
   "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "everything"}}
 },
 "DeviceConfiguration": {"hall": "3"}

@@ -212,7 +212,8 @@ func BenchmarkDecide20(b *testing.B) {
 				"Resource":["@topic/site%[1]d/*/${iot:Connection.Thing.ThingName}/*","@topic/dt/${iot:ClientId}/%[1]d/*"]},
 			{"Effect":"Allow","Action":["iot:Subscribe"],"Resource":"@topicfilter/cmd/%[1]d/${iot:Connection.Thing.ThingName}/*"},
 			{"Effect":"Allow","Action":["iot:Receive"],"Resource":"@topic/cmd/%[1]d/*"},
-			{"Effect":"Deny","Action":["iot:*"],"Resource":["@topic/secret/%[1]d/*","@topicfilter/secret/%[1]d/*"],"Condition":{"Bool":{"iot:Connection.Thing.IsAttached":"false"}}}]}`, i))))
+			{"Effect":"Deny","Action":["iot:*"],"Resource":["@topic/secret/%[1]d/*","@topicfilter/secret/%[1]d/*"],
+				"Condition":{"Bool":{"iot:Connection.Thing.IsAttached":"false"}}}]}`, i))))
 	}
 	ctx := testContext()
 	ctx.ClientID, ctx.Thing = "thing-1", &Thing{Name: "thing-1", Attached: true}

@@ -20,10 +20,13 @@ const fleetTemplate = `{
   "AWS::IoT::Certificate::Id": {"Type": "String"}},
 "Mappings": {"Sites": {"north": {"url": "https://north.example"}}},
 "Resources": {
-  "thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Fn::Join": ["-", ["pump", {"Ref": "SerialNumber"}]]}, "AttributePayload": {"site": {"Ref": "Site"}}},
+  "thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Fn::Join": ["-", ["pump", {"Ref": "SerialNumber"}]]},
+              "AttributePayload": {"site": {"Ref": "Site"}}},
             "OverrideSettings": {"AttributePayload": "MERGE"}},
-  "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"}},
-  "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}]}}}
+  "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {
+    "CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"}},
+  "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": {
+    "Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}]}}}
 },
 "DeviceConfiguration": {"url": {"Fn::FindInMap": ["Sites", {"Ref": "Site"}, "url"]}, "name": {"Fn::Sub": "p-${SerialNumber}"}}
 }`

@@ -156,10 +156,12 @@ func TestPlan(t *testing.T) {
 	tp, err := parseDeviceTemplate([]byte(`{"Parameters":{"S":{"Type":"String"},"Status":{"Type":"String","Default":"Active"}},"Resources":{
 "cert":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"AWS::IoT::Certificate::Id"},"Status":{"Ref":"Status"}},
 "OverrideSettings":{"Status":"REPLACE"}},
-"device":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Fn::Sub":"press-${S}"},"ThingTypeName":"press","AttributePayload":{"serial":{"Ref":"S"}},"ThingGroups":["a",{"Ref":"S"}],"BillingGroup":"b"},
+"device":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Fn::Sub":"press-${S}"},"ThingTypeName":"press",
+ "AttributePayload":{"serial":{"Ref":"S"}},"ThingGroups":["a",{"Ref":"S"}],"BillingGroup":"b"},
  "OverrideSettings":{"ThingGroups":"MERGE"}},
 "named":{"Type":"AWS::IoT::Policy","Properties":{"PolicyName":"own"}},
-"inline":{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Publish","Resource":{"Fn::Sub":"arn:aws:iot:r:1:topic/dt/${S}/*"}}]}}}}}`))
+"inline":{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":{"Version":"2012-10-17","Statement":[
+ {"Effect":"Allow","Action":"iot:Publish","Resource":{"Fn::Sub":"arn:aws:iot:r:1:topic/dt/${S}/*"}}]}}}}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
