@@ -247,6 +247,18 @@ func start(t *testing.T, a *Agent) (stop func()) {
 	})
 }
 
+// startOn starts an agent on a board, without its socket.
+func startOn(t *testing.T, c *cloud, cfg config.Config, b *sim.Board) (a *Agent, stop func()) {
+	t.Helper()
+	d := c.deps(b)
+	d.NoSocket = true
+	a, err := New(cfg, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, start(t, a)
+}
+
 func TestWholeAgent(t *testing.T) {
 	c := newCloud(t, `{"sensors":{"n":{"every":0.02}},"outputs":{"lamp":{"level":true}}}`)
 	cfg, b := testConfig(t), sim.New(sim.Options{Seed: 7})

@@ -25,13 +25,7 @@ func TestHeldBusComesBack(t *testing.T) {
 	add("volts", "ads1115", "/dev/i2c-3")
 	add("gone", "mpu6050", sim.DefaultBus)
 	cfg.Sensors[0].Options = map[string]any{"bus": sim.DefaultBus}
-	d := c.deps(b)
-	d.NoSocket = true
-	a, err := New(cfg, d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := start(t, a)
+	a, stop := startOn(t, c, cfg, b)
 	defer stop()
 	readings := func(names ...string) func() bool {
 		from := map[string]uint64{}
@@ -73,13 +67,7 @@ func TestHeldBusAtStart(t *testing.T) {
 	cfg, b := testConfig(t), sim.New(sim.Options{})
 	bus := b.Bus(sim.DefaultBus)
 	bus.HoldSDA(9)
-	d := c.deps(b)
-	d.NoSocket = true
-	a, err := New(cfg, d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := start(t, a)
+	a, stop := startOn(t, c, cfg, b)
 	defer stop()
 	c.until("the bus to come back", func() bool { return a.named("hall").Readings > 0 })
 	if n := bus.Recovered(); n != 1 || a.named("hall").Recovered != 1 {
@@ -95,13 +83,7 @@ func TestMissingBusAtStart(t *testing.T) {
 	const late = "/dev/i2c-9"
 	cfg.Sensors = append(cfg.Sensors, config.Sensor{Name: "late", Driver: "ads1115", Every: cfg.Sensors[0].Every,
 		Timeout: cfg.Sensors[0].Timeout, Options: map[string]any{"bus": late}})
-	d := c.deps(b)
-	d.NoSocket = true
-	a, err := New(cfg, d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := start(t, a)
+	a, stop := startOn(t, c, cfg, b)
 	defer stop()
 	c.until("the bus to be missed", func() bool { return a.named("late").Error != "" })
 	c.until("the others to be read", func() bool { return a.named("hall").Readings > 2 })
